@@ -1,0 +1,33 @@
+"""codelength: likelihood models, measured on one protocol and proved by compressing.
+
+The public names are loaded when first used, so that `import codelength` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC: dict[str, str] = {
+    "Space": "codelength.space",
+    "bits": "codelength.units",
+    "bits_per_dim": "codelength.units",
+    "perplexity": "codelength.units",
+    "LikelihoodModel": "codelength.models.base",
+    "LogWeights": "codelength.models.base",
+    "build_model": "codelength.models.registry",
+    "make_likelihood": "codelength.pixels",
+}
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'codelength' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

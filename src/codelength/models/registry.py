@@ -1,0 +1,56 @@
+"""Names of the systems and where they live; a system is imported when it is built."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from codelength.errors import UsageError, unknown_name
+from codelength.models.base import LikelihoodModel
+from codelength.space import Space
+
+# system -> (family, "module:builder"); a builder takes (space, **options) and returns a LikelihoodModel.
+SYSTEMS: dict[str, tuple[str, str]] = {
+    "uniform": ("baselines", "codelength.models.baselines.uniform:Uniform"),
+    "mean_field": ("baselines", "codelength.models.baselines.mean_field:MeanField"),
+    "made": ("autoregressive", "codelength.models.autoregressive.made:MADE"),
+    "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
+    "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
+    "vae": ("latent", "codelength.models.latent.vae:VAE"),
+}
+
+
+def family_of(system: str) -> str:
+    """Family of a system: "autoregressive", "flows", ..."""
+    if system not in SYSTEMS:
+        raise unknown_name("model system", system, SYSTEMS)
+    return SYSTEMS[system][0]
+
+
+def build_model(system: str, space: Space, **options: Any) -> LikelihoodModel:
+    """Build the model `system` for data of `space`.
+
+    Args:
+        system: A key of SYSTEMS.
+        space: What the data are.
+        options: Keyword arguments of the system's builder.
+
+    Raises:
+        UsageError: Unknown system or option; the nearest known name is given.
+    """
+    if system not in SYSTEMS:
+        raise unknown_name("model system", system, SYSTEMS)
+    module, builder_name = SYSTEMS[system][1].split(":")
+    builder = getattr(importlib.import_module(module), builder_name)
+    known = [name for name in inspect.signature(builder).parameters if name != "space"]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of model system {system!r}:", option, known)
+    try:
+        model: LikelihoodModel = builder(space, **options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"model system {system!r} cannot be built with {options}: {error}") from error
+    return model

@@ -1,0 +1,19 @@
+"""Distributions of one datum's integers, given a network's outputs."""
+
+from codelength.pixels.bernoulli import Bernoulli, EmissionBernoulli
+from codelength.pixels.categorical import Categorical
+from codelength.pixels.distribution import ChannelDistribution, PixelDistribution
+from codelength.pixels.likelihood import LIKELIHOODS, PixelLikelihood, make_likelihood
+from codelength.pixels.logistic_mixture import LogisticMixture
+
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "Categorical",
+    "ChannelDistribution",
+    "EmissionBernoulli",
+    "LogisticMixture",
+    "PixelDistribution",
+    "PixelLikelihood",
+    "make_likelihood",
+]

@@ -1,0 +1,131 @@
+"""From a network's outputs to a distribution: how a model says which numbers it wants a pixel.
+
+A model asks `make_likelihood` for a `PixelLikelihood`, gives its network `num_parameters` outputs a site and calls the
+likelihood on them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codelength.errors import UsageError, unknown_name
+from codelength.functional import log_scale_floor
+from codelength.pixels.bernoulli import Bernoulli, EmissionBernoulli
+from codelength.pixels.categorical import Categorical
+from codelength.pixels.distribution import PixelDistribution
+from codelength.pixels.logistic_mixture import LogisticMixture
+from codelength.space import Space
+
+
+@dataclass(frozen=True)
+class PixelLikelihood:
+    """A way to model a pixel.
+
+    Args:
+        name: "bernoulli", "emission", "categorical" or "logistic_mixture".
+        num_parameters: Network outputs a site, all channels together.
+        distribution: Takes (B, num_parameters, *S) and returns the distribution of (B, C, *S).
+    """
+
+    name: str
+    num_parameters: int
+    distribution: Callable[[Tensor], PixelDistribution]
+
+    def __call__(self, parameters: Tensor) -> PixelDistribution:
+        """Distribution of a datum given the network's outputs, (B, num_parameters, *S)."""
+        if parameters.shape[1] != self.num_parameters:
+            raise ValueError(f"{self.name}: {parameters.shape[1]} outputs a site; wanted {self.num_parameters}")
+        return self.distribution(parameters)
+
+
+def _channels(space: Space) -> int:
+    """Channels at a site: C of an image or audio clip; 1 of a sequence or vector."""
+    channels = space.shape[0] if space.kind in ("image", "audio") else 1
+    assert channels is not None
+    return channels
+
+
+def _bernoulli(space: Space) -> PixelLikelihood:
+    _want_two_levels(space, "bernoulli")
+    return PixelLikelihood("bernoulli", _channels(space), Bernoulli)
+
+
+def _emission(space: Space) -> PixelLikelihood:
+    _want_two_levels(space, "emission")
+    if space.binarization != "dynamic":
+        raise UsageError(
+            "pixel likelihood 'emission' speaks of dynamically binarized data; choose a data set named NAME-dynamic "
+            "or the likelihood 'bernoulli'"
+        )
+    return PixelLikelihood("emission", _channels(space), EmissionBernoulli)
+
+
+def _categorical(space: Space) -> PixelLikelihood:
+    channels, levels = _channels(space), space.levels
+
+    def distribution(parameters: Tensor) -> Categorical:
+        return Categorical(parameters.unflatten(1, (channels, levels)))
+
+    return PixelLikelihood("categorical", channels * levels, distribution)
+
+
+def _logistic_mixture(space: Space, components: int = 10, coupling: bool | None = None) -> PixelLikelihood:
+    channels, levels, k = _channels(space), space.levels, components
+    coupled = channels > 1 if coupling is None else coupling and channels > 1
+    num_coefficients = channels * (channels - 1) // 2 if coupled else 0
+    floor = log_scale_floor(levels)
+
+    def distribution(parameters: Tensor) -> LogisticMixture:
+        # float32 at least: levels of 2 / 255 are not resolved by bfloat16.
+        parameters = parameters if parameters.dtype == torch.float64 else parameters.float()
+        logits, rest = parameters[:, :k], parameters[:, k:].unflatten(1, (k, 2 * channels + num_coefficients))
+        mean, log_scale = rest[:, :, :channels], rest[:, :, channels : 2 * channels].clamp(min=floor)
+        coefficients = torch.tanh(rest[:, :, 2 * channels :]) if coupled else None
+        return LogisticMixture(logits, mean, log_scale, levels, coefficients)
+
+    return PixelLikelihood("logistic_mixture", k * (1 + 2 * channels + num_coefficients), distribution)
+
+
+def _want_two_levels(space: Space, name: str) -> None:
+    if space.levels != 2:
+        raise UsageError(
+            f"pixel likelihood {name!r} models 2 levels but the data have {space.levels}; choose a binarized data set "
+            "(NAME-static, NAME-dynamic, NAME-threshold) or the likelihood 'categorical' or 'logistic_mixture'"
+        )
+
+
+LIKELIHOODS: dict[str, Callable[..., PixelLikelihood]] = {
+    "bernoulli": _bernoulli,
+    "emission": _emission,
+    "categorical": _categorical,
+    "logistic_mixture": _logistic_mixture,
+}
+
+
+def make_likelihood(name: str, space: Space, **options: Any) -> PixelLikelihood:
+    """The pixel likelihood `name` for data of `space`.
+
+    Args:
+        name: A key of LIKELIHOODS.
+        space: What the data are.
+        options: For "logistic_mixture": components (10), coupling (between channels; on for colour).
+
+    Raises:
+        UsageError: Unknown name or option, or the likelihood does not fit the space.
+
+    >>> make_likelihood("logistic_mixture", Space.image(3, 32, 32)).num_parameters
+    100
+    """
+    if name not in LIKELIHOODS:
+        raise unknown_name("pixel likelihood", name, LIKELIHOODS)
+    known = list(inspect.signature(LIKELIHOODS[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of pixel likelihood {name!r}:", option, known or ["(none)"])
+    return LIKELIHOODS[name](space, **options)

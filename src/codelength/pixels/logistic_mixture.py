@@ -1,0 +1,130 @@
+"""Mixture of discretized logistics, with or without the RGB coupling of PixelCNN++.
+
+For a pixel with channels r, g, b and mixture component k
+
+    P(r, g, b) = Σ_k π_k  P_k(r)  P_k(g | r)  P_k(b | r, g),
+    μ_k(g | r) = μ_k,g + α_k r,    μ_k(b | r, g) = μ_k,b + β_k r + γ_k g,
+
+each P_k a discretized logistic with open edge bins. The component is shared by the channels of a pixel.
+
+Reference: PixelCNN++, arXiv:1701.05517, eqs. (1)-(3).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from codelength.functional import discretized_logistic_cdf, discretized_logistic_log_mass
+from codelength.pixels.distribution import ChannelDistribution, PixelDistribution
+
+
+class LogisticMixtureChannel(ChannelDistribution):
+    """One channel: components on the last dim, all parameters (B, *S, K)."""
+
+    def __init__(self, logits: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> None:
+        self.logits, self.component_mean, self.log_scale, self.levels = logits, mean, log_scale, levels
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        log_mass = discretized_logistic_log_mass(value.unsqueeze(-1), self.component_mean, self.log_scale, self.levels)
+        return torch.logsumexp(torch.log_softmax(self.logits, dim=-1) + log_mass, dim=-1)
+
+    def probs(self) -> Tensor:
+        weights, mean, log_scale = self._float64()
+        value = torch.arange(self.levels, device=mean.device)
+        total = torch.zeros((*mean.shape[:-1], self.levels), dtype=torch.float64, device=mean.device)
+        for k in range(mean.shape[-1]):  # a loop keeps memory at one table, not K
+            log_mass = discretized_logistic_log_mass(value, mean[..., k, None], log_scale[..., k, None], self.levels)
+            total += weights[..., k, None] * log_mass.exp()
+        return total
+
+    def cdf(self, value: Tensor) -> Tensor:
+        weights, mean, log_scale = self._float64()
+        cdf = (weights * discretized_logistic_cdf(value.unsqueeze(-1), mean, log_scale, self.levels)).sum(-1)
+        return torch.where(value >= self.levels - 1, torch.ones_like(cdf), cdf)
+
+    def sample(self, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+        device = generator.device if generator is not None else torch.device("cpu")
+        draws = torch.rand((2, *self.logits.shape[:-1]), generator=generator, dtype=torch.float64, device=device)
+        pick, uniform = draws.to(self.logits.device)
+        logits, mean, log_scale = self.logits.double(), self.component_mean.double(), self.log_scale.double()
+        if temperature == 0:
+            component, noise = logits.argmax(-1), torch.zeros_like(uniform)
+        else:
+            weights = torch.softmax(logits / temperature, dim=-1)
+            component = (weights.cumsum(-1) < pick.unsqueeze(-1)).sum(-1).clamp(max=weights.shape[-1] - 1)
+            noise = torch.logit(uniform.clamp(1e-16, 1 - 1e-16)) * temperature
+        mean = mean.gather(-1, component.unsqueeze(-1)).squeeze(-1)
+        scale = log_scale.gather(-1, component.unsqueeze(-1)).squeeze(-1).exp()
+        # A logistic draw rounded to the nearest level, edge bins taking what lies beyond them.
+        return (((mean + scale * noise) + 1) / 2 * (self.levels - 1)).round().clamp(0, self.levels - 1).long()
+
+    def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.softmax(self.logits.double(), dim=-1), self.component_mean.double(), self.log_scale.double()
+
+
+class LogisticMixture(PixelDistribution):
+    """Mixture of K discretized logistics at every site.
+
+    Args:
+        logits: Mixture logits, (B, K, *S).
+        mean: Means on the scale where levels span [−1, 1], (B, K, C, *S).
+        log_scale: Log scales on that scale, (B, K, C, *S).
+        levels: Number of levels.
+        coefficients: Channel coupling, (B, K, C * (C − 1) / 2, *S): row c(c−1)/2 + j multiplies channel j in the
+            mean of channel c. None where channels are independent given the component.
+    """
+
+    def __init__(
+        self, logits: Tensor, mean: Tensor, log_scale: Tensor, levels: int, coefficients: Tensor | None = None
+    ) -> None:
+        self.logits, self.component_mean, self.log_scale, self.coefficients = logits, mean, log_scale, coefficients
+        super().__init__(mean.shape[0], mean.shape[2], mean.shape[3:], levels)
+
+    def _conditional_mean(self, c: int, scaled: Tensor) -> Tensor:
+        """Mean of channel c given `scaled`, the channels before it on [−1, 1]: (B, K, *S)."""
+        mean = self.component_mean[:, :, c]
+        if self.coefficients is None:
+            return mean
+        start = c * (c - 1) // 2
+        for j in range(c):
+            mean = mean + self.coefficients[:, :, start + j] * scaled[:, j].unsqueeze(1)
+        return mean
+
+    def _component_log_masses(self, value: Tensor) -> list[Tensor]:
+        """Log mass of each channel under each component given the channels before it, C x (B, K, *S)."""
+        scaled = self._scale(value)
+        return [
+            discretized_logistic_log_mass(
+                value[:, c].unsqueeze(1), self._conditional_mean(c, scaled), self.log_scale[:, :, c], self.levels
+            )
+            for c in range(value.shape[1])
+        ]
+
+    def _scale(self, value: Tensor) -> Tensor:
+        return value.to(self.component_mean.dtype) * (2 / (self.levels - 1)) - 1
+
+    def channel(self, c: int, previous: Tensor) -> LogisticMixtureChannel:
+        logits = torch.log_softmax(self.logits, dim=1)
+        for log_mass in self._component_log_masses(previous[:, :c]):
+            logits = logits + log_mass  # the component's posterior after the channels before
+        mean = self._conditional_mean(c, self._scale(previous[:, :c]))
+        parameters = (logits, mean, self.log_scale[:, :, c])
+        logits, mean, log_scale = (p.movedim(1, -1) for p in parameters)
+        return LogisticMixtureChannel(logits, mean, log_scale, self.levels)
+
+    def log_prob_per_dim(self, value: Tensor) -> Tensor:
+        self._check(value)
+        joint = torch.log_softmax(self.logits, dim=1)
+        totals = [torch.zeros_like(joint[:, 0])]
+        for log_mass in self._component_log_masses(value):
+            joint = joint + log_mass
+            totals.append(torch.logsumexp(joint, dim=1))
+        return torch.stack([after - before for before, after in zip(totals, totals[1:], strict=False)], dim=1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._check(value)
+        joint = torch.log_softmax(self.logits, dim=1)
+        for log_mass in self._component_log_masses(value):
+            joint = joint + log_mass
+        return torch.logsumexp(joint, dim=1).flatten(1).sum(1)
