@@ -153,7 +153,8 @@ def _set(fields: dict[str, Any], key: str, value: Any) -> None:
 def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     for part in location:
         annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
         model = annotation
     prefix = "".join(f"{part}." for part in location)
     return [prefix + name for name in model.model_fields]

@@ -11,8 +11,9 @@ for, and whether its number is exact or a bound, follows from which of them it h
     schedule                                 list of Positions, coded together, in coding order
     init_state(n), step(state, values)       -> (PixelDistribution over the next positions, state)
     expected_log_prob(intensity) -> (B,)     closed-form expectation over dynamic binarizations (emission models)
+    fit(x)                                   estimate the parameters from all training data at once (baselines)
 
-Every member takes the model's conditions as keyword arguments (`label=`).
+Every member takes the model's conditions, listed in `conditioning`, as keyword arguments (`label=`).
 """
 
 from __future__ import annotations
@@ -73,11 +74,12 @@ class LikelihoodModel(nn.Module):
         space: What a datum is.
         measure: "mass": P over the integers of `space`. "density": p over real data; for integer spaces over
             [offset, offset + levels)^D, so that a datum's bin has width 1 and no constant is left to add.
+        conditioning: Names of the conditions it takes, such as ("label",).
     """
 
-    def __init__(self, space: Space, measure: Measure = "mass") -> None:
+    def __init__(self, space: Space, measure: Measure = "mass", conditioning: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.space, self.measure = space, measure
+        self.space, self.measure, self.conditioning = space, measure, conditioning
 
     @property
     def device(self) -> torch.device:

@@ -8,11 +8,14 @@ given the parameters, because whatever dependence there is between sites is the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
+
+
+NO_SHAPE = torch.Size()
 
 
 class ChannelDistribution(ABC):
@@ -60,7 +63,7 @@ class PixelDistribution(Distribution, ABC):
     Subclasses give `channel`; everything else follows by the chain rule over channels.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
 
     def __init__(self, batch: int, channels: int, sites: torch.Size, levels: int) -> None:
         self.levels, self.channels, self.sites = levels, channels, sites
@@ -91,7 +94,7 @@ class PixelDistribution(Distribution, ABC):
 
     def sample(  # type: ignore[override]
         self,
-        sample_shape: torch.Size = torch.Size(),
+        sample_shape: torch.Size = NO_SHAPE,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:

@@ -12,6 +12,8 @@ Reference: PixelCNN++, arXiv:1701.05517, eqs. (1)-(3).
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -120,7 +122,7 @@ class LogisticMixture(PixelDistribution):
         for log_mass in self._component_log_masses(value):
             joint = joint + log_mass
             totals.append(torch.logsumexp(joint, dim=1))
-        return torch.stack([after - before for before, after in zip(totals, totals[1:], strict=False)], dim=1)
+        return torch.stack([after - before for before, after in itertools.pairwise(totals)], dim=1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         self._check(value)
