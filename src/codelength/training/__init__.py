@@ -1,0 +1,6 @@
+"""One trainer for every family of models."""
+
+from codelength.training.objective import objective
+from codelength.training.trainer import train
+
+__all__ = ["objective", "train"]
