@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codelength.errors import UsageError, unknown_name
 
@@ -67,6 +69,14 @@ class TrainingConfig(_Strict):
     sample_every: int | None = Field(None, ge=1, description="Steps between sample grids; none for no samples.")
     seed: int = Field(0, description="Seed of initialization, data order and noise.")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.decay == "exponential" and self.final_learning_rate == 0:
+            raise ValueError("decay: exponential never reaches final_learning_rate 0; give one above 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {self.betas}: wanted two numbers from 0 up to, not including, 1")
+        return self
+
 
 class EvaluationConfig(_Strict):
     """How to evaluate."""
@@ -118,8 +128,8 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
             raise unknown_name("recipe", str(name_or_path), shipped)
         path = shipped[str(name_or_path)]
     try:
-        fields = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        fields = parse_yaml(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"recipe {path}: not valid YAML: {error}") from error
     if not isinstance(fields, dict):
         raise UsageError(f"recipe {path}: wanted a mapping with data, model and training")
@@ -127,6 +137,63 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     for key, value in (overrides or {}).items():
         _set(fields, key, value)
     return parse_recipe(fields, str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as it is in YAML 1.2; PyYAML's 1.1 reads it as a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text; raises yaml.YAMLError.
+
+    >>> parse_yaml("[1e-3, 2, true, cosine]")
+    [0.001, 2, True, 'cosine']
+    """
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader: it builds plain values only
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """Overrides from texts such as "training.steps=100"; values are YAML.
+
+    Raises:
+        UsageError: One is no key=value, or its value no YAML.
+    """
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UsageError(f"--set {assignment!r}: wanted key=value, such as training.steps=100")
+        try:
+            overrides[key] = parse_yaml(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {key}: {value!r} is not valid YAML: {error}") from error
+    return overrides
+
+
+def first_difference(a: Recipe, b: Recipe) -> tuple[str, Any, Any] | None:
+    """The first key in which two recipes differ, with both values; descriptions may differ.
+
+    >>> fields = {"name": "a", "data": {"name": "digits"}, "model": {"system": "uniform"}}
+    >>> first_difference(Recipe(**fields), Recipe(**fields, training={"steps": 7}))
+    ('training.steps', 1000, 7)
+    """
+    left, right = _flatten(a.model_dump(mode="json")), _flatten(b.model_dump(mode="json"))
+    for key in [*left, *(key for key in right if key not in left)]:
+        if key != "description" and left.get(key) != right.get(key):
+            return key, left.get(key), right.get(key)
+    return None
+
+
+def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def parse_recipe(fields: dict[str, Any], source: str = "recipe") -> Recipe:
@@ -138,13 +205,16 @@ def parse_recipe(fields: dict[str, Any], source: str = "recipe") -> Recipe:
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise unknown_name(f"key of {source}:", key, _known_keys(Recipe, first["loc"][:-1])) from None
-        raise UsageError(f"{source}: {key}: {first['msg']} (got {first['input']!r})") from None
+        got = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
+        raise UsageError(f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}{got}") from None
 
 
 def _set(fields: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        fields = fields.setdefault(parent, {})
+        if fields.get(parent) is None:
+            fields[parent] = {}
+        fields = fields[parent]
         if not isinstance(fields, dict):
             raise UsageError(f"--set {key}: {parent!r} is a value, not a group of keys")
     fields[last] = value

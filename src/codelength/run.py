@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from codelength.errors import CheckpointError, UsageError
 from codelength.models.base import LikelihoodModel
 from codelength.models.registry import build_model, family_of
-from codelength.recipe import Recipe, parse_recipe
+from codelength.recipe import Recipe, parse_recipe, parse_yaml
 from codelength.space import Space
 
 
@@ -111,6 +111,7 @@ class Run:
     space: Space
     weights: str
     model_sha256: str
+    step: int | None = None
 
     @property
     def name(self) -> str:
@@ -134,13 +135,38 @@ class Run:
         """
         model = self.build()
         path = self.path / "model.safetensors"
-        load_weights(model, load_tensors(path), str(path))
+        tensors = load_tensors(path)
+        if self.model_sha256 and file_sha256(path) != self.model_sha256:
+            raise CheckpointError(
+                f"{path} is not the file that weights.json describes (its SHA-256 differs): saving was interrupted or the "
+                "file was changed; resume training or restore both from a copy"
+            )
+        load_weights(model, tensors, str(path))
         return model.to(device=device, dtype=dtype).eval()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged steps."""
+        """The logged steps; a last line that is still being written is left out."""
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        return read_metrics(path) if path.is_file() else []
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics.jsonl.
+
+    Raises:
+        CheckpointError: A whole line is no JSON.
+    """
+    whole = path.read_bytes().rpartition(b"\n")[0]
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); restore it from a copy or train again") from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def create_run(path: Path, recipe: Recipe, space: Space) -> None:
@@ -167,12 +193,22 @@ def load_run(path: str | Path) -> Run:
         raise UsageError(
             f"{path} is no run: it has no recipe.yaml. Give the folder that `codelength train --out` wrote"
         )
-    recipe = parse_recipe(yaml.safe_load((path / "recipe.yaml").read_text()), str(path / "recipe.yaml"))
     try:
-        space = Space.from_json(json.loads((path / "space.json").read_text()))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}/space.json is missing; restore it or train again") from error
-    weights = {"weights": "raw", "sha256": ""}
+        recipe = parse_recipe(parse_yaml((path / "recipe.yaml").read_text()), str(path / "recipe.yaml"))
+    except (yaml.YAMLError, TypeError) as error:
+        raise CheckpointError(f"{path}/recipe.yaml is damaged ({error}); restore it or train again") from error
+    weights: dict[str, Any] = {"weights": "raw", "sha256": ""}
     if (path / "weights.json").is_file():
-        weights = json.loads((path / "weights.json").read_text())
-    return Run(path, recipe, space, weights["weights"], weights["sha256"])
+        weights = _read_json(path / "weights.json")
+    space = Space.from_json(_read_json(path / "space.json"))
+    return Run(path, recipe, space, weights["weights"], weights["sha256"], weights.get("step"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; restore it or train again") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); restore it or train again") from error
+    return fields

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from codelength.errors import UsageError
-from codelength.models.base import LikelihoodModel, can
+from codelength.models.base import can
 from codelength.randomness import uniform
 
 
 def objective(
-    model: LikelihoodModel,
+    model: Any,
     x: Tensor,
     generator: torch.Generator,
     conditions: dict[str, Tensor] | None = None,
@@ -23,7 +25,7 @@ def objective(
     dynamically binarized and the model has it; −log P(x); a one-sample bound on −log P(x).
 
     Args:
-        model: Any model of the interface.
+        model: A `LikelihoodModel`.
         x: Data, (B, *space.shape).
         generator: Source of all noise of this step.
         conditions: Conditions the model takes, name -> (B,).
