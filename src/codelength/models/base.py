@@ -14,6 +14,8 @@ for, and whether its number is exact or a bound, follows from which of them it h
     fit(x)                                   estimate the parameters from all training data at once (baselines)
 
 Every member takes the model's conditions, listed in `conditioning`, as keyword arguments (`label=`).
+Data are the integers of `space`; a PixelDistribution, and so the `values` of a step, count levels from 0:
+they are x − space.offset.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from codelength.errors import UsageError
+from codelength.errors import UsageError, unknown_name
 from codelength.space import Space
 
 Measure = Literal["mass", "density"]
@@ -80,6 +82,27 @@ class LikelihoodModel(nn.Module):
     def __init__(self, space: Space, measure: Measure = "mass", conditioning: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.space, self.measure, self.conditioning = space, measure, conditioning
+
+    def check_conditions(self, conditions: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
+        """The conditions as int64 tensors (batch,) on the model's device.
+
+        Raises:
+            UsageError: A condition is missing, not known, of another length or out of range.
+        """
+        for name in conditions:
+            if name not in self.conditioning:
+                raise unknown_name("condition", name, self.conditioning or ("(the model takes none)",))
+        for name in self.conditioning:
+            if name not in conditions:
+                raise UsageError(f"the model is conditioned on {name!r}; pass {name}= with one integer a datum")
+        checked = {name: torch.as_tensor(value, device=self.device).long() for name, value in conditions.items()}
+        for name, value in checked.items():
+            classes = self.space.conditions.get(name)
+            if value.shape != (batch,):
+                raise UsageError(f"condition {name!r} of shape {tuple(value.shape)}; wanted ({batch},)")
+            if classes and batch and not (int(value.min()) >= 0 and int(value.max()) < classes):
+                raise UsageError(f"condition {name!r}: {int(value.min())}..{int(value.max())}; wanted 0..{classes - 1}")
+        return checked
 
     @property
     def device(self) -> torch.device:

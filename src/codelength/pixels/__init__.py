@@ -5,6 +5,7 @@ from codelength.pixels.categorical import Categorical
 from codelength.pixels.distribution import ChannelDistribution, PixelDistribution
 from codelength.pixels.likelihood import LIKELIHOODS, PixelLikelihood, make_likelihood
 from codelength.pixels.logistic_mixture import LogisticMixture
+from codelength.pixels.uniform import UniformPixels
 
 __all__ = [
     "LIKELIHOODS",
@@ -15,5 +16,6 @@ __all__ = [
     "LogisticMixture",
     "PixelDistribution",
     "PixelLikelihood",
+    "UniformPixels",
     "make_likelihood",
 ]

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-
 NO_SHAPE = torch.Size()
 
 

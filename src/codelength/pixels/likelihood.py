@@ -7,8 +7,10 @@ likelihood on them.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,11 +33,14 @@ class PixelLikelihood:
         name: "bernoulli", "emission", "categorical" or "logistic_mixture".
         num_parameters: Network outputs a site, all channels together.
         distribution: Takes (B, num_parameters, *S) and returns the distribution of (B, C, *S).
+        initial: Returns the outputs a network should start from, (num_parameters,): broad, and different for each
+            mixture component, so that no two of them stay alike. Add it as the bias of the last layer.
     """
 
     name: str
     num_parameters: int
     distribution: Callable[[Tensor], PixelDistribution]
+    initial: Callable[[], Tensor]
 
     def __call__(self, parameters: Tensor) -> PixelDistribution:
         """Distribution of a datum given the network's outputs, (B, num_parameters, *S)."""
@@ -53,7 +58,7 @@ def _channels(space: Space) -> int:
 
 def _bernoulli(space: Space) -> PixelLikelihood:
     _want_two_levels(space, "bernoulli")
-    return PixelLikelihood("bernoulli", _channels(space), Bernoulli)
+    return PixelLikelihood("bernoulli", _channels(space), Bernoulli, partial(torch.zeros, _channels(space)))
 
 
 def _emission(space: Space) -> PixelLikelihood:
@@ -63,7 +68,7 @@ def _emission(space: Space) -> PixelLikelihood:
             "pixel likelihood 'emission' speaks of dynamically binarized data; choose a data set named NAME-dynamic "
             "or the likelihood 'bernoulli'"
         )
-    return PixelLikelihood("emission", _channels(space), EmissionBernoulli)
+    return PixelLikelihood("emission", _channels(space), EmissionBernoulli, partial(torch.zeros, _channels(space)))
 
 
 def _categorical(space: Space) -> PixelLikelihood:
@@ -72,24 +77,35 @@ def _categorical(space: Space) -> PixelLikelihood:
     def distribution(parameters: Tensor) -> Categorical:
         return Categorical(parameters.unflatten(1, (channels, levels)))
 
-    return PixelLikelihood("categorical", channels * levels, distribution)
+    return PixelLikelihood("categorical", channels * levels, distribution, partial(torch.zeros, channels * levels))
 
 
 def _logistic_mixture(space: Space, components: int = 10, coupling: bool | None = None) -> PixelLikelihood:
+    if components < 1:
+        raise UsageError(f"pixel likelihood 'logistic_mixture': components={components}; wanted at least 1")
     channels, levels, k = _channels(space), space.levels, components
     coupled = channels > 1 if coupling is None else coupling and channels > 1
     num_coefficients = channels * (channels - 1) // 2 if coupled else 0
     floor = log_scale_floor(levels)
 
     def distribution(parameters: Tensor) -> LogisticMixture:
-        # float32 at least: levels of 2 / 255 are not resolved by bfloat16.
-        parameters = parameters if parameters.dtype == torch.float64 else parameters.float()
+        # float32 at least: levels of 2 / 255 are not resolved by bfloat16, nor those of 16-bit data by float32.
+        wide = parameters.dtype == torch.float64 or levels > 4096
+        parameters = parameters.double() if wide else parameters.float()
         logits, rest = parameters[:, :k], parameters[:, k:].unflatten(1, (k, 2 * channels + num_coefficients))
         mean, log_scale = rest[:, :, :channels], rest[:, :, channels : 2 * channels].clamp(min=floor)
         coefficients = torch.tanh(rest[:, :, 2 * channels :]) if coupled else None
         return LogisticMixture(logits, mean, log_scale, levels, coefficients)
 
-    return PixelLikelihood("logistic_mixture", k * (1 + 2 * channels + num_coefficients), distribution)
+    def initial() -> Tensor:
+        """Equal weights, means spread evenly over the levels, scales that overlap, no coupling."""
+        values = torch.zeros(k, 2 * channels + num_coefficients)
+        values[:, :channels] = ((2 * torch.arange(k) + 1) / k - 1).unsqueeze(1)
+        # One component serves all channels of a site, which need not be at one level: wider for colour.
+        values[:, channels : 2 * channels] = max(-math.log(k) - 1 if channels == 1 else -1.5, floor)
+        return torch.cat([torch.zeros(k), values.flatten()])
+
+    return PixelLikelihood("logistic_mixture", k * (1 + 2 * channels + num_coefficients), distribution, initial)
 
 
 def _want_two_levels(space: Space, name: str) -> None:
