@@ -1,0 +1,8 @@
+"""Steps between reals and integers: dequantization gives a bound on the mass, discretization the exact mass."""
+
+from codelength.transforms.dequantization.dequantized import Dequantized, floor_to_space
+from codelength.transforms.dequantization.dequantizer import Dequantizer
+from codelength.transforms.dequantization.discretized import Discretized
+from codelength.transforms.dequantization.uniform import UniformDequantization
+
+__all__ = ["Dequantized", "Dequantizer", "Discretized", "UniformDequantization", "floor_to_space"]
