@@ -8,11 +8,14 @@ data and on the sample's index (evaluation).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+PHILOX_BLOCK = 4  # numbers of 64 bits that one value of the counter gives
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -34,7 +37,7 @@ class ExampleNoise:
     """A stream of noise for a batch of numbered examples and a range of numbered samples.
 
     Every call draws a fresh array of shape (k, B, ...); entry (j, i) is a function of the seed, of `examples[i]`,
-    of `first_sample + j` and of how many arrays were drawn before, and of nothing else.
+    of `first_sample + j` and of how many arrays were drawn before (and of the shape of one entry), and of nothing else.
 
     Args:
         seed: Seed of the evaluation.
@@ -48,22 +51,27 @@ class ExampleNoise:
         self.first_sample = first_sample
         self._draws = 0
 
-    def draw(
-        self, shape: Sequence[int], fill: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
-    ) -> np.ndarray:
-        """Draw an array of `shape` = (k, B, ...) with `fill(generator, shape[2:])` for each sample and example."""
+    def draw(self, shape: Sequence[int]) -> np.ndarray:
+        """Uniform numbers on [0, 1), float64, of `shape` = (k, B, ...).
+
+        An example has its own counter-based stream (Philox, Salmon et al. 2011) in which sample j occupies the blocks
+        [j * blocks, (j + 1) * blocks): consecutive samples are one contiguous draw, at 4 ns a number. So noise takes
+        exactly one number of the stream each; a rejection sampler would not know where the next sample starts.
+        """
         if len(shape) < 2 or shape[1] != len(self.examples):
             raise ValueError(
                 f"ExampleNoise: shape {tuple(shape)}; wanted (k, {len(self.examples)}, ...) for these examples"
             )
-        out = np.empty(tuple(shape), dtype=np.float64)
+        k, batch, size = shape[0], shape[1], math.prod(shape[2:])
+        blocks = -(-size // PHILOX_BLOCK)
+        out = np.empty((k, batch, size), dtype=np.float64)
         key = derive_seed(self.seed, "example-noise")
-        for j in range(shape[0]):
-            for i, example in enumerate(self.examples):
-                counter = [0, self._draws, self.first_sample + j, example]
-                out[j, i] = fill(np.random.Generator(np.random.Philox(key=key, counter=counter)), tuple(shape[2:]))
+        for i, example in enumerate(self.examples):
+            counter = [self.first_sample * blocks, self._draws, example, 0]
+            stream = np.random.Generator(np.random.Philox(key=key, counter=counter))
+            out[:, i] = stream.random((k, blocks * PHILOX_BLOCK))[:, :size]
         self._draws += 1
-        return out
+        return out.reshape(tuple(shape))
 
 
 Noise = torch.Generator | ExampleNoise
@@ -74,9 +82,12 @@ def uniform(
 ) -> Tensor:
     """Uniform noise on [0, 1) of `shape`; with `ExampleNoise` the shape is (k, B, ...)."""
     if isinstance(generator, ExampleNoise):
-        values = generator.draw(shape, lambda g, s: g.random(s))
         # Rounding float64 to a shorter type may reach 1.0, which is outside [0, 1).
-        return torch.from_numpy(values).to(device=device, dtype=dtype).clamp(max=1 - torch.finfo(dtype).eps / 2)
+        return (
+            torch.from_numpy(generator.draw(shape))
+            .to(device=device, dtype=dtype)
+            .clamp(max=1 - torch.finfo(dtype).eps / 2)
+        )
     return torch.rand(tuple(shape), generator=generator, dtype=dtype, device=generator.device).to(device)
 
 
@@ -85,5 +96,7 @@ def normal(
 ) -> Tensor:
     """Standard normal noise of `shape`; with `ExampleNoise` the shape is (k, B, ...)."""
     if isinstance(generator, ExampleNoise):
-        return torch.from_numpy(generator.draw(shape, lambda g, s: g.standard_normal(s))).to(device=device, dtype=dtype)
+        # By inversion of the CDF: one uniform number each. Half a step above 0, where it is infinite.
+        values = torch.from_numpy(generator.draw(shape)).clamp_(min=2.0**-54)
+        return torch.special.ndtri(values).to(device=device, dtype=dtype)
     return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=generator.device).to(device)
