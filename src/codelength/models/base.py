@@ -9,7 +9,8 @@ for, and whether its number is exact or a bound, follows from which of them it h
     sample(n, generator)                     -> (n, *space.shape) integers (mass) or reals (density)
     conditionals(x)                          -> PixelDistribution over every dim given those before it, one pass
     schedule                                 list of Positions, coded together, in coding order
-    init_state(n), step(state, values)       -> (PixelDistribution over the next positions, state)
+    init_state(n), step(state, values)       -> (PixelDistribution over the next positions, state); `values` are those
+                                             of the positions of the step before, None at the first step
     expected_log_prob(intensity) -> (B,)     closed-form expectation over dynamic binarizations (emission models)
     fit(x)                                   estimate the parameters from all training data at once (baselines)
 
