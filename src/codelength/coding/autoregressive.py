@@ -1,0 +1,155 @@
+"""The codec of autoregressive models: chain rule in, range coder out.
+
+Encoder and decoder walk the same schedule: at each step the model gives the distribution of the next positions from the
+values before them, and those positions are coded, channel by channel, for all images of a batch in lockstep. The
+encoder could have all distributions in one parallel pass, but a parallel pass sums in another order and its floats differ in
+the last bit; so it takes exactly the decoder's steps, with the decoder's batches.
+
+Mean-field models are the case of a single step. All batches go to one stream, so a file costs the few bytes of one stream's
+end and not those of a stream an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codelength.coding.entropy import Decoder, Encoder
+from codelength.coding.machine import coding_mode
+from codelength.errors import CodecError
+from codelength.models.base import LikelihoodModel, Positions, can
+from codelength.pixels.distribution import ChannelDistribution
+
+CODEC = "autoregressive/1"
+DEFAULT_BATCH = 512
+# Largest table of one step, in numbers: 2^24 float64 are 128 MiB.
+TABLE_NUMBERS = 2**24
+
+# (channel, x of this channel at the positions (n, S) or None when decoding) -> values (n, S)
+CodeChannel = Callable[[ChannelDistribution, Tensor], Tensor]
+
+
+def require_steps(model: Any) -> None:
+    """Raise CodecError unless `model` is an exact model with a step schedule and no conditions."""
+    missing = [name for name in ("schedule", "init_state", "step") if not can(model, name)]
+    if missing:
+        raise CodecError(
+            f"{type(model).__name__} has no {missing[0]}: it gives no exact step-by-step distribution to code with. "
+            "Choose a run of an autoregressive or mean-field model"
+        )
+    if model.conditioning:
+        raise CodecError(
+            f"{type(model).__name__} takes the conditions {', '.join(model.conditioning)}, which the file cannot hold; "
+            "choose a run of an unconditional model"
+        )
+
+
+def lockstep_batch(model: LikelihoodModel, batch: int = DEFAULT_BATCH) -> int:
+    """Images coded in lockstep: `batch`, or fewer so that one step's tables stay within TABLE_NUMBERS."""
+    require_steps(model)
+    sites = max((len(positions.rows) for positions in _schedule(model)), default=1)
+    return max(1, min(batch, TABLE_NUMBERS // (sites * model.space.levels)))
+
+
+def encode(model: LikelihoodModel, x: Tensor, *, batch: int = DEFAULT_BATCH, threads: int | None = None) -> bytes:
+    """Code images with a model.
+
+    Args:
+        model: Has `schedule`, `init_state` and `step`.
+        x: Integers, (N, C, H, W).
+        batch: Images in lockstep; the decoder must use the same.
+        threads: Threads of the arithmetic; the decoder must use the same. The current number without it.
+
+    Returns:
+        The range coder's stream; its length in bits is −log2 P(x) up to rounding.
+
+    Raises:
+        CodecError: The model cannot code.
+        SpaceMismatchError: x is not of the model's space.
+    """
+    x = model.space.validate(x.cpu())
+    encoder = Encoder()
+
+    def code(channel: ChannelDistribution, values: Tensor) -> Tensor:
+        symbols = values.reshape(-1).numpy()
+        if uses_cdf(channel):
+            encoder.encode_by_cdf(symbols, _flat_cdf(channel, values.shape), channel.levels)
+        else:
+            encoder.encode(symbols, _flat_table(channel))
+        return values
+
+    with coding_mode(model, threads or torch.get_num_threads()):
+        size = lockstep_batch(model, batch)
+        for start in range(0, len(x), size):
+            _walk(model, x[start : start + size].clone(), code)
+    return encoder.finish()
+
+
+def decode(
+    model: LikelihoodModel, stream: bytes, count: int, *, batch: int = DEFAULT_BATCH, threads: int | None = None
+) -> Tensor:
+    """The `count` images, int64 (N, C, H, W), that `encode` coded with the same model, batch and threads.
+
+    A stream that was damaged or coded elsewhere decodes to other integers: the container compares their hash.
+
+    Raises:
+        CodecError: The model cannot code, or the stream does not fit it.
+    """
+    decoder = Decoder(stream)
+
+    def code(channel: ChannelDistribution, values: Tensor) -> Tensor:
+        if uses_cdf(channel):
+            symbols = decoder.decode_by_cdf(values.numel(), _flat_cdf(channel, values.shape), channel.levels)
+        else:
+            symbols = decoder.decode(_flat_table(channel))
+        return torch.from_numpy(symbols).reshape(values.shape)
+
+    sizes = model.space.sizes
+    batches = [torch.zeros((0, *sizes), dtype=torch.long)]
+    with coding_mode(model, threads or torch.get_num_threads()):
+        size = lockstep_batch(model, batch)
+        for start in range(0, count, size):
+            x = torch.full((min(size, count - start), *sizes), model.space.offset)
+            _walk(model, x, code)
+            batches.append(x)
+    return torch.cat(batches)
+
+
+def uses_cdf(channel: ChannelDistribution) -> bool:
+    """Whether a channel is coded by CDF: it has a closed form of its own, and more than two levels.
+
+    Part of the format: both sides decide by it.
+    """
+    return channel.levels > 2 and type(channel).cdf is not ChannelDistribution.cdf
+
+
+def _walk(model: LikelihoodModel, x: Tensor, code: CodeChannel) -> None:
+    """Take all steps over the batch x, (n, C, H, W), which `code` reads (encoding) or fills (decoding)."""
+    state, values, offset = model.init_state(len(x)), None, model.space.offset
+    for positions in _schedule(model):
+        distribution, state = model.step(state, values)
+        values = positions.gather(x)  # (n, C, S)
+        for c in range(values.shape[1]):
+            channel = distribution.channel(c, values[:, :c] - offset)
+            values[:, c] = code(channel, values[:, c] - offset) + offset
+        positions.scatter(x, values)
+
+
+def _schedule(model: LikelihoodModel) -> Iterator[Positions]:
+    schedule: Any = model.schedule
+    return iter(schedule() if callable(schedule) else schedule)
+
+
+def _flat_table(channel: ChannelDistribution) -> np.ndarray:
+    """Masses of every symbol, (n * S, levels)."""
+    probs = channel.probs()
+    return probs.reshape(-1, probs.shape[-1]).numpy()
+
+
+def _flat_cdf(channel: ChannelDistribution, shape: torch.Size) -> Callable[[np.ndarray], np.ndarray]:
+    """The channel's CDF on flat arrays: (n * S,) integers -> (n * S,) float64."""
+    return lambda value: channel.cdf(torch.from_numpy(value).reshape(shape)).reshape(-1).numpy()
