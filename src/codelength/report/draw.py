@@ -1,0 +1,86 @@
+"""Samples of a run, in batches and with what the model can take."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codelength.errors import UsageError, unknown_name
+from codelength.models.base import LikelihoodModel, can
+from codelength.randomness import make_generator
+
+BATCH = 64
+
+
+def draw_samples(
+    model: LikelihoodModel,
+    n: int,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    conditions: dict[str, int] | None = None,
+    given: Tensor | None = None,
+    rows: int = 0,
+) -> Tensor:
+    """Draw n data, (n, *space.shape) int64, as a function of the seed.
+
+    Args:
+        model: A model with `sample`.
+        n: Number of data.
+        seed: Seed of the draw.
+        temperature: Below 1 sharpens the distributions.
+        conditions: Name -> value, the same for all n.
+        given: Data whose upper rows are kept, (n, C, H, W).
+        rows: Number of rows kept.
+
+    Raises:
+        UsageError: The model cannot sample, or does not take one of the arguments.
+    """
+    name = type(model).__name__
+    if not can(model, "sample"):
+        raise UsageError(f"{name} has no sample(); choose a run of a model that can be sampled")
+    options: dict[str, Any] = {}
+    if temperature != 1.0:
+        _require(model, "temperature", f"--temperature {temperature:g}")
+        options["temperature"] = temperature
+    if given is not None:
+        _require(model, "given", f"--given {rows}")
+        options["rows"] = rows
+    values = check_conditions(model, conditions or {})
+    parts = []
+    for index, start in enumerate(range(0, n, BATCH)):
+        count = min(BATCH, n - start)
+        extra = {key: torch.full((count,), value) for key, value in values.items()}
+        if given is not None:
+            extra["given"] = given[start : start + count]
+        generator = make_generator(seed, "samples", index, device=model.device)
+        with torch.no_grad():
+            parts.append(model.sample(count, generator, **options, **extra).cpu())
+    return torch.cat(parts)
+
+
+def check_conditions(model: LikelihoodModel, conditions: dict[str, int]) -> dict[str, int]:
+    """The conditions, if the model takes exactly these.
+
+    Raises:
+        UsageError: One is unknown, missing or out of range.
+    """
+    for key, value in conditions.items():
+        if key not in model.conditioning:
+            raise unknown_name(f"condition of {type(model).__name__}:", key, model.conditioning or ["(none)"])
+        classes = model.space.conditions.get(key)
+        if classes is not None and not 0 <= value < classes:
+            raise UsageError(f"condition {key}={value}; wanted 0..{classes - 1}")
+    missing = [key for key in model.conditioning if key not in conditions]
+    if missing:
+        raise UsageError(f"{type(model).__name__} wants a value for {missing[0]}; give --condition {missing[0]}=VALUE")
+    return conditions
+
+
+def _require(model: LikelihoodModel, argument: str, option: str) -> None:
+    sample: Any = model.sample
+    if argument not in inspect.signature(sample).parameters:
+        raise UsageError(f"{type(model).__name__} cannot be sampled with {option}: its sample() has no {argument!r}")
