@@ -13,6 +13,8 @@ for, and whether its number is exact or a bound, follows from which of them it h
                                              of the positions of the step before, None at the first step
     expected_log_prob(intensity) -> (B,)     closed-form expectation over dynamic binarizations (emission models)
     fit(x)                                   estimate the parameters from all training data at once (baselines)
+    initialize(x, generator)                 set data-dependent parameters (ActNorm) from one training batch, once, before
+                                             the first step; a second call changes nothing
 
 Every member takes the model's conditions, listed in `conditioning`, as keyword arguments (`label=`).
 Data are the integers of `space`; a PixelDistribution, and so the `values` of a step, count levels from 0:
