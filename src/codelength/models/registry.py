@@ -15,6 +15,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "uniform": ("baselines", "codelength.models.baselines.uniform:Uniform"),
     "mean_field": ("baselines", "codelength.models.baselines.mean_field:MeanField"),
     "made": ("autoregressive", "codelength.models.autoregressive.made:MADE"),
+    "made_ensemble": ("autoregressive", "codelength.models.autoregressive.made_ensemble:OrderingEnsemble"),
     "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),
