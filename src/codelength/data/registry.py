@@ -1,0 +1,163 @@
+"""Names of the data sets and how they are loaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from codelength.data import embedded, own, published
+from codelength.data.binarization import binarize
+from codelength.data.dataset import DataSet
+from codelength.errors import DataError, UsageError, unknown_name
+from codelength.space import Binarization
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a data set before it is loaded.
+
+    Args:
+        load: Loads it; its keyword arguments are the options.
+        shape: (C, H, W).
+        levels: Number of levels.
+        sizes: Training, validation and test data.
+        licence: Licence of the data.
+        folder: Folder of its official files; None for data inside the packages.
+        binarization: How it was binarized, where it was.
+    """
+
+    load: Callable[..., DataSet]
+    shape: tuple[int, int, int]
+    levels: int
+    sizes: tuple[int, int, int]
+    licence: str
+    folder: str | None = None
+    binarization: Binarization | None = None
+
+
+def _binarized(entry: Entry, how: Binarization) -> Entry:
+    def static() -> DataSet:
+        return binarize(entry.load(), how)
+
+    def dynamic(seed: int = 0) -> DataSet:
+        return binarize(entry.load(), how, seed)
+
+    return replace(entry, load=dynamic if how == "dynamic" else static, levels=2, binarization=how)
+
+
+def _entries() -> dict[str, Entry]:
+    mnist = "CC BY-SA 3.0 (as commonly stated)"
+    published_sizes = (55_000, 5_000, 10_000)
+    grey = {
+        "mnist5k": Entry(embedded.load_mnist5k, (1, 28, 28), 256, (4_000, 500, 500), mnist),
+        "digits": Entry(embedded.load_digits, (1, 8, 8), 17, (1_297, 250, 250), "CC BY 4.0"),
+        "mnist": Entry(published.load_mnist, (1, 28, 28), 256, published_sizes, mnist, "mnist"),
+        "fashion_mnist": Entry(published.load_fashion_mnist, (1, 28, 28), 256, published_sizes, "MIT", "fashion_mnist"),
+    }
+    entries = {
+        **grey,
+        "photos32": Entry(
+            embedded.load_photos32, (3, 32, 32), 256, (5_611, 476, 382), "CC BY 2.0, CC0, public domain, none stated"
+        ),
+        "cifar10": Entry(published.load_cifar10, (3, 32, 32), 256, (45_000, 5_000, 10_000), "none stated", "cifar10"),
+    }
+    for name, entry in grey.items():
+        for how in get_args(Binarization):
+            entries[f"{name}-{how}"] = _binarized(entry, how)
+    sizes = (50_000, 10_000, 10_000)
+    entries["mnist-static"] = Entry(
+        published.load_binarized_mnist, (1, 28, 28), 2, sizes, mnist, "binarized_mnist", "static"
+    )
+    return entries
+
+
+ENTRIES: dict[str, Entry] = _entries()
+
+
+def data_names() -> list[str]:
+    """Names of the data sets that `load_data` knows, sorted."""
+    return sorted(ENTRIES)
+
+
+def load_data(name: str, **options: Any) -> DataSet:
+    """Load a data set.
+
+    Args:
+        name: One of `data_names()`, or the path of a folder of images, a `.npy` or a `.npz` file. Options may be part of
+            it: "mnist5k-dynamic@seed=3" is `load_data("mnist5k-dynamic", seed=3)`.
+        options: Options of the data set: `seed` of NAME-dynamic; `crop`, `validation`, `test`, `seed`, `levels` of own
+            images; those and `layout` of own arrays.
+
+    Returns:
+        The data set. Its name holds the options that differ from their defaults.
+
+    Raises:
+        UsageError: Unknown name or option; the nearest known one is given.
+        DataError: The data are missing or damaged.
+
+    >>> data = load_data("digits")
+    >>> len(data.split("train")), data.space.levels
+    (1297, 17)
+    """
+    if name not in ENTRIES and not Path(name).exists() and "@" in name:
+        name, _, written = name.rpartition("@")
+        options = {**parse_options(written), **options}
+    if name in ENTRIES:
+        load = ENTRIES[name].load
+    elif Path(name).is_dir():
+        load = partial(own.load_folder, Path(name))
+    elif Path(name).suffix in own.ARRAY_SUFFIXES and Path(name).is_file():
+        load = partial(own.load_arrays, Path(name))
+    else:
+        raise _not_found(name)
+    defaults = {
+        option: parameter.default
+        for option, parameter in inspect.signature(load).parameters.items()
+        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
+    }
+    for option in options:
+        if option not in defaults:
+            raise unknown_name(f"option of data set {name!r}:", option, defaults or ["(none)"])
+    data = load(**options)
+    changed = {key: value for key, value in sorted(options.items()) if value != defaults[key]}
+    suffix = "@" + ",".join(f"{key}={value}" for key, value in changed.items()) if changed else ""
+    return replace(data, name=data.name + suffix)
+
+
+def parse_options(written: str) -> dict[str, Any]:
+    """Options written as "key=value,key=value"; numbers are read as numbers.
+
+    >>> parse_options("seed=3,test=0.2,layout=nhwc")
+    {'seed': 3, 'test': 0.2, 'layout': 'nhwc'}
+    """
+    options: dict[str, Any] = {}
+    for item in written.split(","):
+        key, equals, value = item.partition("=")
+        if not key or not equals:
+            raise UsageError(f"data option {item!r}; wanted NAME@key=value,key=value")
+        options[key] = _number(value)
+    return options
+
+
+def _number(value: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _not_found(name: str) -> UsageError | DataError:
+    path = Path(name)
+    if path.is_file():
+        return DataError(
+            f"{name} is no folder of images, .npy or .npz file; put images into a folder, or save the array with numpy.save"
+        )
+    if len(path.parts) > 1 or path.suffix in own.ARRAY_SUFFIXES:
+        return DataError(f"{name} does not exist; give a folder of images, a .npy or .npz file, or a data set's name")
+    return unknown_name("data set", name, ENTRIES)
