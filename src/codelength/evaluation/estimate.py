@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from codelength.data.dataset import Split
 from codelength.errors import EvaluationError, UsageError
-from codelength.evaluation.bounds import BatchBound, bound_batch
+from codelength.evaluation.bounds import bound_batch
 from codelength.models.base import EstimateKind, LikelihoodModel, can, estimate_kind
 
 Progress = Callable[[int, int], None]
@@ -74,4 +75,109 @@ def per_example_nats(
         SpaceMismatchError: The data do not fit the model's space.
         EvaluationError: There are no data, or a code length is NaN or infinite: the examples are named.
     """
-    raise NotImplementedError
+    for name, value in (("samples", samples), ("batch_size", batch_size)):
+        if value < 1:
+            raise UsageError(f"{name}={value}; wanted 1 or more")
+    chosen = np.arange(len(split)) if indices is None else np.asarray(indices, dtype=np.int64)
+    if len(chosen) == 0:
+        raise EvaluationError("no data to score; give a split or indices that are not empty")
+    if device is not None:
+        model.to(device)
+    scorer = _Scorer(model, split, samples, seed)
+    batches = []
+    with evaluation_mode(model), torch.inference_mode():
+        for start in range(0, len(chosen), batch_size):
+            batches.append(scorer.score(chosen[start : start + batch_size]))
+            if progress is not None:
+                progress(min(start + batch_size, len(chosen)), len(chosen))
+    return scorer.collect(batches)
+
+
+class _Scorer:
+    """How a model scores the data of a split: decided once, before the first batch."""
+
+    def __init__(self, model: LikelihoodModel, split: Split, samples: int, seed: int) -> None:
+        missing = [name for name in model.conditioning if name not in split.conditions]
+        if missing:
+            raise UsageError(
+                f"the model is conditioned on {', '.join(missing)} but the data have "
+                f"{', '.join(split.conditions) or 'no conditions'}; choose data that carry them"
+            )
+        self.model: Any = model  # its members are optional, so unknown to the type checker
+        self.split, self.seed = split, seed
+        self.expected = split.intensity is not None and can(model, "expected_log_prob")
+        self.kind: EstimateKind = "exact" if self.expected else estimate_kind(model)
+        self.samples = 1 if self.kind == "exact" else samples
+
+    def score(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Named arrays of the data at `indices`, each (B,), float64 nats.
+
+        Raises:
+            SpaceMismatchError, EvaluationError: See `per_example_nats`.
+        """
+        device = self.model.device
+        x = self.model.space.validate(self.split.batch(indices)).to(device)
+        given = self.split.condition_batch(indices)
+        conditions = {name: given[name].to(device) for name in self.model.conditioning}
+        if self.kind == "exact":
+            result = {"code_length": -self._log_prob(x, indices, conditions)}
+        else:
+            bound = bound_batch(self.model, x, indices, samples=self.samples, seed=self.seed, conditions=conditions)
+            result = {"code_length": -bound.bound, "elbo": -bound.elbo, "ess": bound.ess, "k_hat": bound.k_hat}
+            result |= {f"curve {k}": -values for k, values in bound.curve.items()}
+        arrays = {name: values.double().cpu().numpy() for name, values in result.items()}
+        _refuse_non_finite(arrays["code_length"], indices)
+        return arrays
+
+    def _log_prob(self, x: Tensor, indices: np.ndarray, conditions: dict[str, Tensor]) -> Tensor:
+        if self.expected:
+            assert self.split.intensity is not None
+            intensity = torch.from_numpy(np.ascontiguousarray(self.split.intensity[indices]))
+            intensity = intensity.to(device=x.device, dtype=self.model.dtype)
+            log_prob = self.model.expected_log_prob(intensity, **conditions)
+        else:
+            log_prob = self.model.log_prob(x, **conditions)
+        if tuple(log_prob.shape) != (len(x),):
+            raise EvaluationError(
+                f"{type(self.model).__name__} returned log probabilities of shape {tuple(log_prob.shape)} for "
+                f"{len(x)} data; wanted one value a datum, summed over dims"
+            )
+        return log_prob
+
+    def collect(self, batches: list[dict[str, np.ndarray]]) -> PerExample:
+        """All batches as one result, in their order."""
+        arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        curve = {int(name.split()[1]): float(v.mean()) for name, v in arrays.items() if name.startswith("curve ")}
+        return PerExample(
+            code_length=arrays["code_length"],
+            kind=self.kind,
+            num_samples=self.samples,
+            elbo=arrays.get("elbo"),
+            ess=arrays.get("ess"),
+            k_hat=arrays.get("k_hat"),
+            curve=curve,
+            expected_over_binarizations=self.expected,
+        )
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every module's own mode as it was after."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _refuse_non_finite(code_length: np.ndarray, indices: np.ndarray) -> None:
+    bad = indices[~np.isfinite(code_length)]
+    if len(bad):
+        values = code_length[~np.isfinite(code_length)]
+        named = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+        raise EvaluationError(
+            f"the code length of {len(bad)} of {len(indices)} data is {values[0]}: examples {named}. Such a datum can "
+            "neither be scored nor left out; look at the model's outputs there"
+        )
