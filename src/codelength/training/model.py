@@ -1,0 +1,34 @@
+"""The recipe's model, fresh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from codelength.data.dataset import DataSet
+from codelength.errors import UsageError
+from codelength.models.registry import build_model
+from codelength.randomness import derive_seed
+from codelength.recipe import Recipe
+from codelength.training.batches import is_real
+
+
+def fresh_model(recipe: Recipe, data: DataSet, device: torch.device) -> Any:
+    """The recipe's model with the weights its seed gives, on `device`.
+
+    Raises:
+        UsageError: A density over integers, or a mass over real data.
+    """
+    torch.manual_seed(derive_seed(recipe.training.seed, "initialization"))
+    model: Any = build_model(recipe.model.system, data.space, **recipe.model.options).to(device)
+    if (model.measure == "density") != is_real(data.split("train")):
+        data_are, fix = (
+            ("integers", "dequantize or discretize it, else it could put infinite density on a level")
+            if model.measure == "density"
+            else ("real numbers", "choose a density or quantize the data")
+        )
+        raise UsageError(
+            f"model system {recipe.model.system!r} is a {model.measure} but the data {data.name!r} are {data_are}; {fix}"
+        )
+    return model.to(memory_format=torch.channels_last) if recipe.training.channels_last else model

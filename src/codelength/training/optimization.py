@@ -1,0 +1,127 @@
+"""Learning rate, optimizer and weight average."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from codelength.errors import CheckpointError
+from codelength.recipe import TrainingConfig
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Learning rate of step 1, 2, ..., `config.steps`.
+
+    It rises linearly over the warm-up to its peak at step `warmup_steps` (at step 1 without warm-up), then decays with
+    the progress t in [0, 1] to `final_learning_rate` at the last step: (1 + cos πt)/2 of the way, linearly, or by a
+    constant factor a step.
+    """
+    peak, final = config.learning_rate, config.final_learning_rate
+    if step < config.warmup_steps:
+        return peak * step / config.warmup_steps
+    start = max(config.warmup_steps, 1)
+    t = min((step - start) / max(config.steps - start, 1), 1.0)
+    if config.decay == "cosine":
+        return final + (peak - final) * (1 + math.cos(math.pi * t)) / 2
+    if config.decay == "linear":
+        return peak + (final - peak) * t
+    if config.decay == "exponential":
+        return float(peak * (final / peak) ** t)
+    return peak
+
+
+class Optimizer:
+    """AdamW or Adamax, both with decoupled weight decay of the tensors that have two dims or more.
+
+    Biases, gains and other vectors are not decayed. Torch's Adamax adds the decay to the gradient; here the weights
+    shrink by learning rate * weight_decay before the step instead, as in AdamW (arXiv:1711.05101), so that the recipe's
+    key means one thing. AdamW runs fused, Adamax over lists of tensors.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+        self.config = config
+        self.names = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._decayed: list[Tensor] = [p for p in self.names.values() if p.ndim >= 2]
+        plain = [p for p in self.names.values() if p.ndim < 2]
+        self._adamax = config.optimizer == "adamax"
+        decay = 0.0 if self._adamax else config.weight_decay
+        groups = [{"params": self._decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
+        self.torch: torch.optim.Optimizer = (
+            torch.optim.Adamax(groups, lr=config.learning_rate, betas=config.betas, foreach=True)
+            if self._adamax
+            else torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+        )
+
+    def clip(self) -> Tensor:
+        """Norm of the gradient, a scalar tensor, before it is clipped to `clip_norm`."""
+        gradients = [p.grad for p in self.names.values() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.names.values(), self.config.clip_norm, norm, foreach=True)
+        return norm
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One step at the learning rate `rate`; gradients are freed."""
+        for group in self.torch.param_groups:
+            group["lr"] = rate
+        if self._adamax and self.config.weight_decay and self._decayed:
+            torch._foreach_mul_(self._decayed, 1 - rate * self.config.weight_decay)
+        self.torch.step()
+        self.torch.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as flat tensors, "PARAMETER/moment" -> tensor."""
+        state = self.torch.state
+        return {f"{name}/{key}": value for name, p in self.names.items() for key, value in state.get(p, {}).items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `tensors` gave.
+
+        Raises:
+            CheckpointError: A tensor is of no parameter, or of another shape than its parameter.
+        """
+        for flat, value in tensors.items():
+            name, _, key = flat.rpartition("/")
+            if name not in self.names or (key != "step" and value.shape != self.names[name].shape):
+                raise CheckpointError(
+                    f"the optimizer's state has {flat} of shape {tuple(value.shape)}, which fits no parameter of the model: "
+                    "it is a checkpoint of another architecture; use it with the recipe it was trained with"
+                )
+            p = self.names[name]
+            # The fused step walks over raw memory: moments must have the parameter's own memory format.
+            self.torch.state[p][key] = value.clone() if key == "step" else torch.zeros_like(p).detach().copy_(value)
+
+
+class WeightAverage:
+    """Exponential moving average of parameters and floating-point buffers.
+
+    average += (1 − d) (weights − average), d = min(decay, (1 + step) / (10 + step)): the ramp lets short runs forget
+    their initialization; from step 10 decay / (1 − decay) on it is the plain average of the papers.
+
+    Args:
+        average: Model that holds the average; it starts as a copy of `model`.
+        model: Model in training.
+        decay: Share of the average that a step keeps.
+    """
+
+    def __init__(self, average: nn.Module, model: nn.Module, decay: float) -> None:
+        self.average, self.model, self.decay = average, model, decay
+        theirs = dict(model.named_parameters())  # each once, even where modules share it
+        pairs = [(ours.detach(), theirs[name].detach()) for name, ours in average.named_parameters()]
+        self._ours, self._theirs = [ours for ours, _ in pairs], [weights for _, weights in pairs]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the weights after step 1, 2, ..."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._ours, self._theirs, share)
+        theirs = dict(self.model.named_buffers())  # anew: a module may have replaced its buffer
+        for name, ours in self.average.named_buffers():
+            if ours.is_floating_point():
+                ours.lerp_(theirs[name], share)
+            else:
+                ours.copy_(theirs[name])
