@@ -175,11 +175,10 @@ class RealNVP(LikelihoodModel):
         return self.flow.inverse(z)[0]
 
     @torch.no_grad()
-    def sample(self, n: int, generator: Noise) -> Tensor:
-        """Draw n reals, (n, C, H, W), inside `support`."""
-        return self.inverse(
-            randomness.normal((n, self.space.num_dims), generator, device=self.device, dtype=self.dtype)
-        )
+    def sample(self, n: int, generator: Noise, temperature: float = 1.0) -> Tensor:
+        """Draw n reals, (n, C, H, W), inside `support`; `temperature` scales the latents' standard deviation."""
+        z = randomness.normal((n, self.space.num_dims), generator, device=self.device, dtype=self.dtype)
+        return self.inverse(temperature * z)
 
     def initialize(self, y: Tensor, generator: Noise) -> None:
         """Set the ActNorms from a training batch y, (B, C, H, W), unless they are set."""

@@ -69,13 +69,15 @@ class Dequantized(LikelihoodModel):
         log_density = self.density.log_prob(y.flatten(0, 1), **repeated)  # type: ignore[operator]
         return LogWeights({"log_density": log_density.unflatten(0, (k, x.shape[0])), "minus_log_q": -log_q})
 
-    def sample(self, n: int, generator: torch.Generator, **conditions: Tensor) -> Tensor:
-        """Draw n data: samples of the density, rounded down.
+    def sample(self, n: int, generator: torch.Generator, temperature: float = 1.0, **conditions: Tensor) -> Tensor:
+        """Draw n data: samples of the density, rounded down; a `temperature` other than 1 is the density's affair.
 
         A density may put mass outside [offset, offset + levels)^D; such a coordinate is clamped to the nearest level.
         Samples then follow P(x) plus the stray mass moved to the edge levels, while the bound is of P(x) alone.
         """
-        return floor_to_space(self.density.sample(n, generator, **conditions), self.space)  # type: ignore[operator]
+        options = {} if temperature == 1.0 else {"temperature": temperature}
+        y = self.density.sample(n, generator, **options, **conditions)  # type: ignore[operator]
+        return floor_to_space(y, self.space)
 
     def initialize(self, x: Tensor, generator: Noise, **conditions: Tensor) -> None:
         """Set the density's data-dependent parameters, if it has any, from a training batch x, (B, ...)."""
