@@ -11,7 +11,7 @@ end and not those of a stream an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 from codelength.coding.entropy import Decoder, Encoder
 from codelength.coding.machine import coding_mode
 from codelength.errors import CodecError
-from codelength.models.base import LikelihoodModel, Positions, can
+from codelength.models.base import LikelihoodModel, can
 from codelength.pixels.distribution import ChannelDistribution
 
 CODEC = "autoregressive/1"
@@ -29,7 +29,7 @@ DEFAULT_BATCH = 512
 # Largest table of one step, in numbers: 2^24 float64 are 128 MiB.
 TABLE_NUMBERS = 2**24
 
-# (channel, x of this channel at the positions (n, S) or None when decoding) -> values (n, S)
+# (distribution of a channel, its levels (n, S); zeros when decoding) -> its levels (n, S)
 CodeChannel = Callable[[ChannelDistribution, Tensor], Tensor]
 
 
@@ -51,7 +51,8 @@ def require_steps(model: Any) -> None:
 def lockstep_batch(model: LikelihoodModel, batch: int = DEFAULT_BATCH) -> int:
     """Images coded in lockstep: `batch`, or fewer so that one step's tables stay within TABLE_NUMBERS."""
     require_steps(model)
-    sites = max((len(positions.rows) for positions in _schedule(model)), default=1)
+    stepwise: Any = model
+    sites = max((len(positions.rows) for positions in stepwise.schedule), default=1)
     return max(1, min(batch, TABLE_NUMBERS // (sites * model.space.levels)))
 
 
@@ -85,7 +86,7 @@ def encode(model: LikelihoodModel, x: Tensor, *, batch: int = DEFAULT_BATCH, thr
     with coding_mode(model, threads or torch.get_num_threads()):
         size = lockstep_batch(model, batch)
         for start in range(0, len(x), size):
-            _walk(model, x[start : start + size].clone(), code)
+            _walk(model, x[start : start + size] - model.space.offset, code)
     return encoder.finish()
 
 
@@ -113,9 +114,9 @@ def decode(
     with coding_mode(model, threads or torch.get_num_threads()):
         size = lockstep_batch(model, batch)
         for start in range(0, count, size):
-            x = torch.full((min(size, count - start), *sizes), model.space.offset)
-            _walk(model, x, code)
-            batches.append(x)
+            levels = torch.zeros((min(size, count - start), *sizes), dtype=torch.long)
+            _walk(model, levels, code)
+            batches.append(levels + model.space.offset)
     return torch.cat(batches)
 
 
@@ -127,21 +128,16 @@ def uses_cdf(channel: ChannelDistribution) -> bool:
     return channel.levels > 2 and type(channel).cdf is not ChannelDistribution.cdf
 
 
-def _walk(model: LikelihoodModel, x: Tensor, code: CodeChannel) -> None:
-    """Take all steps over the batch x, (n, C, H, W), which `code` reads (encoding) or fills (decoding)."""
-    state, values, offset = model.init_state(len(x)), None, model.space.offset
-    for positions in _schedule(model):
-        distribution, state = model.step(state, values)
-        values = positions.gather(x)  # (n, C, S)
+def _walk(model: LikelihoodModel, levels: Tensor, code: CodeChannel) -> None:
+    """Take all steps over a batch of levels 0 .. L − 1, (n, C, H, W), which `code` reads or, when decoding, gives."""
+    stepwise: Any = model
+    state, values = stepwise.init_state(len(levels)), None
+    for positions in stepwise.schedule:
+        distribution, state = stepwise.step(state, values)
+        values = positions.gather(levels)  # (n, C, S)
         for c in range(values.shape[1]):
-            channel = distribution.channel(c, values[:, :c] - offset)
-            values[:, c] = code(channel, values[:, c] - offset) + offset
-        positions.scatter(x, values)
-
-
-def _schedule(model: LikelihoodModel) -> Iterator[Positions]:
-    schedule: Any = model.schedule
-    return iter(schedule() if callable(schedule) else schedule)
+            values[:, c] = code(distribution.channel(c, values[:, :c]), values[:, c])
+        positions.scatter(levels, values)
 
 
 def _flat_table(channel: ChannelDistribution) -> np.ndarray:

@@ -135,7 +135,7 @@ class Chunk:
         if chunk_digest(x) != self.digest:
             raise CodecError(
                 f"items {self.start}..{self.start + self.items - 1} decode to other integers than were encoded: this "
-                "machine computes other floats than the one that wrote the file. Nothing was written; decode there"
+                "machine computes other floats than the one that wrote the file. None of them was written; decode there"
             )
 
 
@@ -179,30 +179,30 @@ def write_container(header: Header, chunks: Iterable[tuple[np.ndarray, bytes]]) 
 
 
 class Container:
-    """A file opened for reading; payloads are read when asked for.
+    """Header, index and hash of a file; payloads are read when asked for.
 
     Args:
-        file: Seekable, binary.
+        file: Seekable, binary; not kept.
 
     Raises:
         CodecError: It is no `.clen` file, of another version, truncated or damaged.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
         self.size = file.seek(0, 2)
-        self.header, start, head = self._read_header()
-        self.data_sha256, self.chunks = self._read_trailer(start, head)
+        self.header, start, head = self._read_header(file)
+        self.data_sha256, self.chunks = self._read_trailer(file, start, head)
 
-    def payload(self, chunk: Chunk) -> bytes:
+    @staticmethod
+    def read_payload(file: BinaryIO, chunk: Chunk) -> bytes:
         """The stream of a chunk, checked."""
-        stream = self._read(chunk.offset, chunk.length)
+        stream = _read(file, chunk.offset, chunk.length)
         if crc32c(stream) != chunk.crc:
             raise _damaged(f"items {chunk.start}..{chunk.start + chunk.items - 1} fail their checksum")
         return stream
 
-    def _read_header(self) -> tuple[Header, int, bytes]:
-        preamble = self._read(0, min(PREAMBLE.size, self.size))
+    def _read_header(self, file: BinaryIO) -> tuple[Header, int, bytes]:
+        preamble = _read(file, 0, min(PREAMBLE.size, self.size))
         if preamble[: len(MAGIC)] != MAGIC[: len(preamble)] or not preamble:
             raise CodecError("no .clen file: it does not start with the mark of one. Give a file that `compress` wrote")
         if len(preamble) < PREAMBLE.size:
@@ -216,20 +216,20 @@ class Container:
         end = PREAMBLE.size + stored_bytes + CHECKSUM.size
         if end > self.size or text_bytes > min(MAX_HEADER, 1100 * (stored_bytes + 1)):
             raise _damaged(f"its header claims {stored_bytes} and {text_bytes} bytes in a file of {self.size}")
-        head = preamble + self._read(PREAMBLE.size, stored_bytes)
-        if CHECKSUM.unpack(self._read(end - CHECKSUM.size, CHECKSUM.size))[0] != crc32c(head):
+        head = preamble + _read(file, PREAMBLE.size, stored_bytes)
+        if CHECKSUM.unpack(_read(file, end - CHECKSUM.size, CHECKSUM.size))[0] != crc32c(head):
             raise _damaged("its header fails its checksum")
         text = _inflate(head[PREAMBLE.size :], text_bytes)
-        return Header.from_text(text, model.hex()), end, self._read(0, end)
+        return Header.from_text(text, model.hex()), end, _read(file, 0, end)
 
-    def _read_trailer(self, start: int, head: bytes) -> tuple[str, list[Chunk]]:
+    def _read_trailer(self, file: BinaryIO, start: int, head: bytes) -> tuple[str, list[Chunk]]:
         if self.size < start + 32 + FOOTER.size:
             raise _damaged("it ends before its index: it is truncated")
-        length, seal, end = FOOTER.unpack(self._read(self.size - FOOTER.size, FOOTER.size))
+        length, seal, end = FOOTER.unpack(_read(file, self.size - FOOTER.size, FOOTER.size))
         offset = self.size - FOOTER.size - length
         if end != END or offset < start or length < 32 or (length - 32) % ENTRY.size:
             raise _damaged("its index is not where it should be: it is truncated or has bytes too many")
-        trailer = self._read(offset, length)
+        trailer = _read(file, offset, length)
         if _seal(head, trailer) != seal:
             raise _damaged("its header and index do not belong together")
         chunks, first = [], 0
@@ -239,15 +239,18 @@ class Container:
             chunks.append(Chunk(first, items, start, payload, crc, digest))
             first, start = first + items, start + payload
         if start != offset or first != self.header.items:
-            raise _damaged(f"its index speaks of {first} items up to byte {start}; wanted {self.header.items}, {offset}")
+            raise _damaged(
+                f"its index speaks of {first} items up to byte {start}; wanted {self.header.items}, {offset}"
+            )
         return trailer[:32].hex(), chunks
 
-    def _read(self, offset: int, length: int) -> bytes:
-        self._file.seek(offset)
-        content = self._file.read(length)
-        if len(content) != length:
-            raise _damaged(f"it ends at byte {offset + len(content)} of {offset + length}")
-        return content
+
+def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    content = file.read(length)
+    if len(content) != length:
+        raise _damaged(f"it ends at byte {offset + len(content)} of {offset + length}")
+    return content
 
 
 def _inflate(stored: bytes, length: int) -> bytes:

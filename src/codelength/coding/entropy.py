@@ -21,16 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import constriction
 import numpy as np
-from constriction.stream.model import Categorical
-from constriction.stream.queue import RangeDecoder, RangeEncoder
 
 from codelength.errors import CodecError
 
 # (M,) integers -> (M,) float64: P(X <= value), each under its own distribution. The two sides call it alike.
 CDF = Callable[[np.ndarray], np.ndarray]
 
-_FAMILY = Categorical(perfect=False)
+_FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
 class Encoder:
@@ -44,7 +43,7 @@ class Encoder:
     """
 
     def __init__(self) -> None:
-        self._coder = RangeEncoder()
+        self._coder = constriction.stream.queue.RangeEncoder()
 
     def encode(self, symbols: np.ndarray, tables: np.ndarray) -> None:
         """Append symbols, each under its own row of masses.
@@ -88,8 +87,11 @@ class Decoder:
 
     def __init__(self, stream: bytes) -> None:
         if len(stream) % 4:
-            raise CodecError(f"a stream of {len(stream)} bytes; wanted 32-bit words. The file is damaged; restore a copy")
-        self._coder = RangeDecoder(np.frombuffer(stream, dtype="<u4").astype(np.uint32))
+            raise CodecError(
+                f"a stream of {len(stream)} bytes; wanted 32-bit words. The file is damaged; restore a copy"
+            )
+        words = np.frombuffer(stream, dtype="<u4").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def decode(self, tables: np.ndarray) -> np.ndarray:
         """The next symbols, (M,) int64, each under its own row of masses, (M, L).

@@ -1,0 +1,56 @@
+"""`codelength decompress`: the data of a file back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("decompress")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write into.")
+@click.option("--run", type=click.Path(path_type=Path), help="Run whose model coded the file.")
+@click.option("--items", default=":", show_default=True, help="Which items: 7, 10:20, :5 or 100:.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+def command(file: Path, output: Path, run: Path | None, items: str, overwrite: bool) -> None:
+    """Restore the items of FILE: images as PNG, arrays as .npy.
+
+    The file names the model it was coded with; give the run that holds it with --run.
+    """
+    from codelength.coding.codec import Archive, dtype_of, load_coder
+    from codelength.coding.files import write_items
+    from codelength.errors import UsageError
+    from codelength.run import load_run
+
+    archive = Archive(file)
+    header = archive.header
+    if run is None:
+        raise UsageError(
+            f"{file} was coded with the model {header.model_sha256[:16]} of the run {header.model or '(unnamed)'!r} and "
+            "does not hold it; give --run RUN"
+        )
+    model, model_sha256 = load_coder(load_run(run), dtype_of(header))
+    written = write_items(archive, model, model_sha256, output, parse_items(items, header.items), overwrite=overwrite)
+    click.echo(f"{len(written)} file{'s' * (len(written) != 1)} written and checked against the hash", err=True)
+    for path in written:
+        click.echo(str(path))
+
+
+def parse_items(text: str, count: int) -> slice:
+    """The slice that `7`, `10:20`, `:5` or `100:` names among `count` items.
+
+    Raises:
+        UsageError: It is of another form, or names items that are not there.
+    """
+    from codelength.errors import UsageError
+
+    first, colon, last = text.partition(":")
+    try:
+        start = int(first) if first else 0
+        stop = (int(last) if last else count) if colon else start + 1
+    except ValueError:
+        start, stop = 1, 0
+    if not 0 <= start <= stop <= count or (not colon and not first):
+        raise UsageError(f"--items {text!r}; wanted A:B with 0 <= A <= B <= {count}, or one number below {count}")
+    return slice(start, stop)

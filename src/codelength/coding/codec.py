@@ -1,0 +1,263 @@
+"""Files of coded items: a model, integers and a container brought together.
+
+`compress` codes items chunk by chunk and `Archive` decodes any chunk again. The codec is chosen by what the model can do and
+is named in the file; a new family of codecs is one entry of CODECS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codelength.coding import autoregressive
+from codelength.coding.container import MAX_CHUNK_ITEMS, Chunk, Container, Fingerprint, Header, write_container
+from codelength.coding.machine import machine_class, require_machine
+from codelength.errors import CodecError, UsageError
+from codelength.models.base import LikelihoodModel, can
+from codelength.run import Run
+
+DEFAULT_CHUNK = 512
+DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "int64", "uint32")
+
+# (items done, items in all)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """The functions of one family's codec.
+
+    Args:
+        encode: (model, x, batch=, threads=) -> stream.
+        decode: (model, stream, count, batch=, threads=) -> x.
+        batch: (model, batch) -> items that are coded in lockstep.
+    """
+
+    encode: Callable[..., bytes]
+    decode: Callable[..., Tensor]
+    batch: Callable[[LikelihoodModel, int], int]
+
+
+CODECS: dict[str, Codec] = {
+    autoregressive.CODEC: Codec(autoregressive.encode, autoregressive.decode, autoregressive.lockstep_batch),
+}
+
+
+def codec_of(model: LikelihoodModel) -> str:
+    """Name of the codec for a model.
+
+    Raises:
+        CodecError: The model is not exact, or no codec knows its interface.
+    """
+    if model.measure != "mass" or not can(model, "log_prob"):
+        raise CodecError(
+            f"{type(model).__name__} gives a bound or a density, no exact probability of the integers; choose a run of "
+            "an autoregressive or mean-field model"
+        )
+    autoregressive.require_steps(model)
+    return autoregressive.CODEC
+
+
+def model_hash(model: LikelihoodModel, description: str = "") -> str:
+    """SHA-256 of what a model computes with: description, class, space, and every weight and buffer it saves.
+
+    Args:
+        model: The model.
+        description: What the weights do not say, such as the options it was built with.
+    """
+    named = [description, type(model).__qualname__, json.dumps(model.space.to_json(), sort_keys=True)]
+    digest = hashlib.sha256(json.dumps(named).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_coder(run: Run, dtype: torch.dtype = torch.float32) -> tuple[LikelihoodModel, str]:
+    """The model of a run and its hash, options of the recipe included."""
+    model = run.load_model(dtype)
+    description = json.dumps(run.recipe.model.model_dump(mode="json"), sort_keys=True)
+    return model, model_hash(model, description)
+
+
+def dtype_of(header: Header) -> torch.dtype:
+    """Floating-point type that the file's model ran in.
+
+    Raises:
+        CodecError: The header names none.
+    """
+    dtype = getattr(torch, str(header.machine.get("dtype", "float32")), None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise CodecError(f"the file's model runs in {header.machine['dtype']!r}, which is no floating-point type here")
+    return dtype
+
+
+def compress(
+    model: LikelihoodModel,
+    x: np.ndarray,
+    *,
+    model_sha256: str | None = None,
+    name: str = "",
+    layout: dict[str, Any] | None = None,
+    chunk: int = DEFAULT_CHUNK,
+    batch: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """The file that holds x.
+
+    Args:
+        model: An exact model with a step schedule.
+        x: Integers, (N, *space.shape).
+        model_sha256: Hash by which the decoder finds the model; `model_hash(model)` without it.
+        name: Name of the model's run, a hint for the reader.
+        layout: What the items were; see `Header`.
+        chunk: Items a chunk. Any chunk decodes alone; each costs about 24 bytes, and small ones decode slowly.
+        batch: Items in lockstep; those of a chunk without it.
+        threads: Threads of the arithmetic, also when decoding; the current number without it.
+        progress: Called after each chunk.
+
+    Raises:
+        CodecError: The model cannot code.
+        SpaceMismatchError: x is not of the model's space.
+        UsageError: `chunk` is out of range.
+    """
+    if not 1 <= chunk <= MAX_CHUNK_ITEMS:
+        raise UsageError(f"a chunk of {chunk} items; wanted 1..{MAX_CHUNK_ITEMS}")
+    if x.dtype.name not in DTYPES:
+        raise CodecError(f"items of type {x.dtype}; wanted one of {', '.join(DTYPES)}")
+    codec_name = codec_of(model)
+    codec = CODECS[codec_name]
+    data = model.space.validate(torch.from_numpy(x.astype(np.int64)))
+    header = Header(
+        codec=codec_name,
+        space=model.space,
+        model_sha256=model_sha256 or model_hash(model),
+        model=name,
+        items=len(x),
+        batch=codec.batch(model, min(batch or chunk, MAX_CHUNK_ITEMS)),
+        threads=threads or torch.get_num_threads(),
+        machine=machine_class(model),
+        dtype=x.dtype.name,
+        layout=layout or {},
+    )
+
+    def chunks() -> Iterator[tuple[np.ndarray, bytes]]:
+        for start in range(0, len(x), chunk):
+            part = data[start : start + chunk]
+            yield part.numpy(), codec.encode(model, part, batch=header.batch, threads=header.threads)
+            if progress:
+                progress(start + len(part), len(x))
+
+    return write_container(header, chunks())
+
+
+class Archive:
+    """A compressed file, ready to decode.
+
+    Args:
+        source: Path of the file, or its bytes.
+
+    Raises:
+        CodecError: It is no whole `.clen` file.
+
+    Attributes:
+        container: The file's header, index and hash.
+    """
+
+    def __init__(self, source: Path | bytes) -> None:
+        self._path = source if isinstance(source, Path) else None
+        self._content = source if isinstance(source, bytes) else b""
+        with self._open() as file:
+            self.container = Container(file)
+        self.header = self.container.header
+
+    def _open(self) -> BinaryIO:
+        if self._path is None:
+            return io.BytesIO(self._content)
+        try:
+            return self._path.open("rb")
+        except OSError as error:
+            raise CodecError(
+                f"cannot read {self._path}: {error.strerror}; give a file that `compress` wrote"
+            ) from error
+
+    def require_model(self, model: LikelihoodModel, model_sha256: str | None = None) -> Codec:
+        """The file's codec, once it is sure that `model` on this machine is what wrote the file.
+
+        Raises:
+            CodecError: Another model, another machine class, or a codec this version does not know.
+        """
+        if self.header.codec not in CODECS:
+            raise CodecError(
+                f"codec {self.header.codec!r}; this codelength knows {', '.join(CODECS)}. Upgrade codelength"
+            )
+        found = model_sha256 or model_hash(model)
+        if found != self.header.model_sha256 or model.space != self.header.space:
+            raise CodecError(
+                f"the file was coded with the model {self.header.model_sha256[:16]} ({self.header.model or 'unnamed'}), "
+                f"not with {found[:16]}; give the run it was coded with, its weights unchanged"
+            )
+        require_machine(self.header.machine, model)
+        return CODECS[self.header.codec]
+
+    def chunks(
+        self, model: LikelihoodModel, items: slice = slice(None), *, model_sha256: str | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode the chunks that hold `items`: (index of its first item, integers (n, *shape)) for each.
+
+        Only integers whose hash is that of the encoded ones come out.
+
+        Raises:
+            CodecError: Another model or machine, or damage.
+        """
+        codec = self.require_model(model, model_sha256)
+        start, stop, _ = items.indices(self.header.items)
+        fingerprint = Fingerprint((self.header.items, *self.header.space.sizes))
+        wanted = [c for c in self.container.chunks if c.start < stop and start < c.start + c.items]
+        for chunk in wanted:
+            x = self._decode(codec, model, chunk)
+            fingerprint.update(x)
+            if chunk is wanted[-1] and len(wanted) == len(self.container.chunks):
+                self._check(fingerprint)
+            first, last = max(start, chunk.start), min(stop, chunk.start + chunk.items)
+            yield first, x[first - chunk.start : last - chunk.start]
+
+    def decode(
+        self, model: LikelihoodModel, items: slice = slice(None), *, model_sha256: str | None = None
+    ) -> np.ndarray:
+        """All integers of `items`, (n, *shape), in the type they came in."""
+        parts = [x for _, x in self.chunks(model, items, model_sha256=model_sha256)]
+        return np.concatenate([np.zeros((0, *self.header.space.sizes), dtype=self.dtype), *parts])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Integer type of the original items."""
+        if self.header.dtype not in DTYPES:
+            raise CodecError(f"the file is damaged: items of type {self.header.dtype!r}. Restore it from a copy")
+        return np.dtype(self.header.dtype)
+
+    def _decode(self, codec: Codec, model: LikelihoodModel, chunk: Chunk) -> np.ndarray:
+        with self._open() as file:
+            stream = Container.read_payload(file, chunk)
+        x = codec.decode(model, stream, chunk.items, batch=self.header.batch, threads=self.header.threads).numpy()
+        chunk.check_integers(x)
+        out = x.astype(self.dtype)
+        if not np.array_equal(out, x):
+            raise CodecError(f"the file is damaged: its integers do not fit type {self.dtype}. Restore it from a copy")
+        return out
+
+    def _check(self, fingerprint: Fingerprint) -> None:
+        if fingerprint.digest().hex() != self.container.data_sha256:
+            raise CodecError(
+                "the decoded integers fail the file's SHA-256: the file is damaged; restore it from a copy"
+            )

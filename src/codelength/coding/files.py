@@ -1,0 +1,162 @@
+"""From paths to integers and back: what `compress` reads and `decompress` writes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from codelength.coding.codec import DTYPES, Archive
+from codelength.coding.layout import Layout, array_layout
+from codelength.errors import CodecError, DataError, SpaceMismatchError, UsageError
+from codelength.models.base import LikelihoodModel
+from codelength.run import write_atomically
+from codelength.space import Space
+
+DATA_PREFIX = "data:"
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is to be compressed: integers (N, C, H, W) and what they were."""
+
+    x: np.ndarray
+    layout: Layout
+
+
+def read_items(paths: Sequence[str], space: Space) -> Items:
+    """Read what the paths name: image files and folders of them, one .npy file, or one `data:NAME:SPLIT`.
+
+    Args:
+        paths: One or more image files or folders, or a single array or data set.
+        space: The model's space; all items must fit it.
+
+    Raises:
+        DataError: Something cannot be read.
+        SpaceMismatchError: An item has other dimensions or values than the model.
+        UsageError: A path is of another form, or arrays and images are mixed.
+    """
+    single = [path for path in paths if path.startswith(DATA_PREFIX) or path.lower().endswith(".npy")]
+    if single and len(paths) > 1:
+        raise UsageError(f"{single[0]} beside {len(paths) - 1} other paths; a file holds one array or many images")
+    if not single:
+        return _read_images(paths, space)
+    items = _read_data(single[0]) if single[0].startswith(DATA_PREFIX) else _read_array(Path(single[0]), space)
+    _check_space(single[0], items.x, space)
+    return items
+
+
+def _read_data(path: str) -> Items:
+    from codelength.data import load_data
+
+    name, _, split = path.removeprefix(DATA_PREFIX).rpartition(":")
+    if not name:
+        raise UsageError(f"{path!r}; wanted data:NAME:SPLIT, such as data:mnist5k:test")
+    x = load_data(name).split(split).x
+    return Items(x, Layout("array", (f"{Path(name).name}-{split}.npy",)))
+
+
+def _read_array(path: Path, space: Space) -> Items:
+    try:
+        x = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as an array ({error}); give a .npy file of integers") from error
+    if x.dtype.name not in DTYPES or x.ndim < 2:
+        raise DataError(
+            f"{path} holds {x.dtype} of shape {x.shape}; wanted integers (N, C, H, W), (N, H, W, C) or (N, H, W)"
+        )
+    layout = array_layout(path.name, x, space)
+    return Items(layout.to_nchw(x), layout)
+
+
+def _read_images(paths: Sequence[str], space: Space) -> Items:
+    from codelength.data.images import load_images
+
+    images = load_images(paths)
+    for name, pixels in images:
+        if pixels.dtype != np.uint8 and space.levels <= 256:
+            raise SpaceMismatchError(
+                f"{name} has {8 * pixels.itemsize} bits a value but the model has {space.levels} levels; convert it to "
+                "8 bits or train a model with more levels"
+            )
+        if pixels.dtype != images[0][1].dtype:
+            raise DataError(
+                f"{name} has {pixels.dtype} values but {images[0][0]} {images[0][1].dtype}; compress them apart"
+            )
+        _check_space(name, pixels[None], space)
+    return Items(np.stack([pixels for _, pixels in images]), Layout("images", tuple(name for name, _ in images)))
+
+
+def _check_space(name: str, x: np.ndarray, space: Space) -> None:
+    try:
+        space.validate(torch.from_numpy(x.astype(np.int64)))
+    except SpaceMismatchError as error:
+        raise SpaceMismatchError(f"{name}: {error}") from error
+
+
+def write_items(
+    archive: Archive,
+    model: LikelihoodModel,
+    model_sha256: str,
+    folder: Path,
+    items: slice = slice(None),
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Decode items into files of `folder`: images as PNG, an array as .npy. Every file is whole or absent.
+
+    Args:
+        archive: The compressed file.
+        model: The model it was coded with.
+        model_sha256: Its hash.
+        folder: Where to write; made if it is missing.
+        items: Which items.
+        overwrite: Replace files that exist.
+
+    Returns:
+        The files written, in the items' order.
+
+    Raises:
+        CodecError: The file cannot be decoded here, a name is unsafe, or a file exists already.
+    """
+    archive.require_model(model, model_sha256)
+    layout = Layout.from_json(archive.header.layout, archive.header.items)
+    targets = layout.targets(folder)
+    wanted = targets[items] if layout.kind == "images" else targets
+    taken = [path for path in wanted if path.exists()]
+    if taken and not overwrite:
+        raise CodecError(f"{taken[0]} exists; choose another folder or give --overwrite")
+    folder.mkdir(parents=True, exist_ok=True)
+    if layout.kind == "array":
+        x = archive.decode(model, items, model_sha256=model_sha256)
+        write_atomically(targets[0], npy_bytes(layout.from_nchw(x)))
+    else:
+        for start, x in archive.chunks(model, items, model_sha256=model_sha256):
+            for path, pixels in zip(targets[start : start + len(x)], x, strict=True):
+                write_atomically(path, png_bytes(pixels))
+    return wanted
+
+
+def npy_bytes(x: np.ndarray) -> bytes:
+    """An array as the content of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, x, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """(C, H, W) integers of 8 or 16 bits as a PNG file.
+
+    Raises:
+        CodecError: PNG cannot hold them.
+    """
+    import imagecodecs
+
+    if pixels.dtype not in (np.uint8, np.uint16) or len(pixels) not in (1, 2, 3, 4):
+        raise CodecError(f"PNG holds no {pixels.dtype} of {len(pixels)} channels; the file is damaged, restore a copy")
+    image = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(image)))
