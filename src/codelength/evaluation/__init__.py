@@ -2,7 +2,8 @@
 
 from codelength.evaluation.compare import Comparison, compare
 from codelength.evaluation.estimate import PerExample, per_example_nats
-from codelength.evaluation.evaluate import evaluate, evaluate_run, memorization_floor
+from codelength.evaluation.evaluate import evaluate, evaluate_run
+from codelength.evaluation.fields import memorization_floor
 from codelength.evaluation.record import Evaluation, EvaluationRecord, attach_coded, load_record
 
 __all__ = [

@@ -1,0 +1,109 @@
+"""`codelength evaluate`: measure a model's code length."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from codelength.errors import UsageError
+
+if TYPE_CHECKING:
+    from codelength.evaluation import Evaluation
+    from codelength.evaluation.estimate import Progress
+
+
+@click.command(name="evaluate")
+@click.argument("run", metavar="RUN | FILE.py:NAME")
+@click.option("--data", "data_name", help="Data set or path; the run's own by default.")
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test", "train"]),
+    default="validation",
+    show_default=True,
+    help="Split; test data are touched only when named, and counted.",
+)
+@click.option("--samples", type=click.IntRange(1), help="Samples K of a bound; the recipe's by default.")
+@click.option("--seed", type=int, help="Seed of the bound's noise; the recipe's by default.")
+@click.option("--batch-size", type=click.IntRange(1), help="Examples a batch; changes no number.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to keep the record of a FILE.py:NAME in.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def command(
+    run: str,
+    data_name: str | None,
+    split: str,
+    samples: int | None,
+    seed: int | None,
+    batch_size: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure a model's code length on a data set, in bits/dim with its standard error.
+
+    The number is exact or a bound, whichever the model can answer; a run keeps the record and the code length of each
+    datum in its folder, for `codelength compare`.
+    """
+    options = {"samples": samples, "seed": seed, "batch_size": batch_size}
+    given = {name: value for name, value in options.items() if value is not None}
+    with _progress() as progress:
+        if Path(run).is_dir() and (Path(run) / "recipe.yaml").is_file():
+            evaluation = _evaluate_run(run, data_name, split, out, given, progress)
+        else:
+            evaluation = _evaluate_subject(run, data_name, split, out, given, progress)
+    from codelength.evaluation.tables import record_table
+
+    click.echo(evaluation.record.to_json() if as_json else record_table([evaluation.record]), nl=as_json)
+
+
+def _evaluate_run(
+    path: str, data_name: str | None, split: str, out: Path | None, options: dict[str, Any], progress: Progress
+) -> Evaluation:
+    from codelength.data import load_data
+    from codelength.evaluation import evaluate_run
+    from codelength.run import load_run
+
+    run = load_run(path)
+    data = None if data_name in (None, run.recipe.data.name) else load_data(str(data_name))
+    evaluation = evaluate_run(run, data=data, split=split, progress=progress, **options)
+    if out is not None:
+        evaluation.save(out)
+    return evaluation
+
+
+def _evaluate_subject(
+    subject: str, data_name: str | None, split: str, out: Path | None, options: dict[str, Any], progress: Progress
+) -> Evaluation:
+    if ":" not in subject and not Path(subject).is_dir():
+        raise UsageError(
+            f"{subject} is neither a run nor a model: wanted the folder that `codelength train --out` wrote, or "
+            "FILE.py:NAME, a callable without arguments that returns the model"
+        )
+    if data_name is None:
+        raise UsageError(f"{subject} does not say what it models; name the data with --data")
+    from codelength.adapters import load_subject
+    from codelength.data import load_data
+    from codelength.evaluation import evaluate
+
+    data = load_data(data_name)
+    model = load_subject(subject)
+    evaluation = evaluate(model, data, split, model_name=subject, family="foreign", progress=progress, **options)
+    if out is not None:
+        evaluation.save(out)
+    return evaluation
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on stderr where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("evaluating", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
