@@ -1,0 +1,106 @@
+"""Weight-normalized convolutions whose kernel is shifted, so that an output never looks ahead; no masks.
+
+With `before` = (top, left), output (i, j) of a convolution of stride s reads rows s i − top .. s i − top + kh − 1 and
+columns s j − left .. s j − left + kw − 1; what lies outside is zero. PixelCNN++ uses two kinds:
+
+    down        (2, 3) before (1, 1): the row above and its own, both neighbours
+    down-right  (2, 2) before (1, 1): the row above and its own, the left neighbour and itself
+
+Weights are w = g v / |v|, the norm over each output's inputs (arXiv:1602.07868).
+
+Reference: PixelCNN++, arXiv:1701.05517, figure 2 and released code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WeightNormed(nn.Module):
+    """Direction v, gain g and bias b of a layer with weight normalization.
+
+    Args:
+        shape: Shape of the weight.
+        output_dim: Dim of the weight that counts outputs.
+        init_scale: Gain at the start.
+    """
+
+    def __init__(self, shape: tuple[int, ...], output_dim: int, init_scale: float) -> None:
+        super().__init__()
+        self.output_dim, self.init_scale = output_dim, init_scale
+        self.direction = nn.Parameter(torch.randn(shape) * 0.05)
+        self.gain = nn.Parameter(torch.full((shape[output_dim],), init_scale))
+        self.bias = nn.Parameter(torch.zeros(shape[output_dim]))
+
+    def weight(self) -> Tensor:
+        """g v / |v|, of the shape of v."""
+        dims = [dim for dim in range(self.direction.dim()) if dim != self.output_dim]
+        norm = torch.linalg.vector_norm(self.direction, dim=dims, keepdim=True)
+        gain = self.gain.view([-1 if dim == self.output_dim else 1 for dim in range(self.direction.dim())])
+        return self.direction * (gain / norm)
+
+
+class ShiftedConv(WeightNormed):
+    """Convolution with `before` zeros above and to the left; sizes shrink by the stride and not by the kernel.
+
+    Args:
+        inputs, outputs: Channels.
+        kernel: (kh, kw).
+        before: Rows above and columns to the left of the output's own that the kernel reaches.
+        stride: 1 or 2; sizes must be divisible by it.
+        init_scale: Gain at the start.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: tuple[int, int],
+        before: tuple[int, int],
+        *,
+        stride: int = 1,
+        init_scale: float = 1.0,
+    ) -> None:
+        super().__init__((outputs, inputs, *kernel), 0, init_scale)
+        self.before, self.stride = before, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        # Padding is symmetric in one operation with the convolution; what it adds below and to the right is cut off,
+        # which costs one row and column more but no copy of the input.
+        out = F.conv2d(x, self.weight(), self.bias, self.stride, padding=self.before)
+        return out[:, :, : x.shape[2] // self.stride, : x.shape[3] // self.stride]
+
+
+class ShiftedTransposedConv(WeightNormed):
+    """Transposed convolution of stride 2: doubles the sizes without looking ahead.
+
+    With the kernel (2, 3) an output column between two inputs reads both; with (2, 2) every output reads the one
+    input of its 2 x 2 block.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int]) -> None:
+        super().__init__((inputs, outputs, *kernel), 1, 1.0)
+        self.extra = kernel[1] - 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, 2 H, 2 W)."""
+        padding = (0, self.extra)
+        return F.conv_transpose2d(x, self.weight(), self.bias, 2, padding=padding, output_padding=padding)
+
+
+class PointwiseLinear(WeightNormed):
+    """The same linear map at every site ("network in network"); several inputs are read as if side by side."""
+
+    def __init__(self, inputs: int, outputs: int, *, init_scale: float = 1.0) -> None:
+        super().__init__((outputs, inputs, 1, 1), 0, init_scale)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """(B, inputs_i, H, W) each to (B, outputs, H, W)."""
+        parts = self.weight().split([x.shape[1] for x in inputs], dim=1)
+        out = F.conv2d(inputs[0], parts[0], self.bias)
+        for x, weight in zip(inputs[1:], parts[1:], strict=True):
+            out = out + F.conv2d(x, weight)
+        return out
