@@ -46,6 +46,7 @@ class FactorizedDensity(LikelihoodModel, ABC):
         """log p(y), nats, (B,), of reals y, (B, ...)."""
         return self.log_prob_per_dim(y).flatten(1).sum(1)
 
+    @torch.no_grad()
     def sample(self, n: int, generator: Noise) -> Tensor:
         """Draw n reals by inversion, (n, *shape)."""
         u = randomness.uniform((n, *self.space.sizes), generator, device=self.device, dtype=torch.float64)

@@ -69,6 +69,7 @@ class Dequantized(LikelihoodModel):
         log_density = self.density.log_prob(y.flatten(0, 1), **repeated)  # type: ignore[operator]
         return LogWeights({"log_density": log_density.unflatten(0, (k, x.shape[0])), "minus_log_q": -log_q})
 
+    @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator, temperature: float = 1.0, **conditions: Tensor) -> Tensor:
         """Draw n data: samples of the density, rounded down; a `temperature` other than 1 is the density's affair.
 

@@ -49,6 +49,7 @@ class Discretized(LikelihoodModel):
             return self.density.log_interval_mass(low, high, **conditions)  # type: ignore[operator]
         return torch.log(self.density.cdf(high, **conditions) - self.density.cdf(low, **conditions))  # type: ignore[operator]
 
+    @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator, **conditions: Tensor) -> Tensor:
         """Draw n data: samples of the density, rounded down and clamped to the levels.
 

@@ -1,0 +1,201 @@
+"""Every bijection: inverse both ways, log-determinant against autodiff, nothing written while evaluating."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codelength.transforms import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Compose,
+    Logit,
+    MultiScale,
+    Rescale,
+    Squeeze,
+    Transform,
+    channel_mask,
+    checkerboard_mask,
+)
+
+SHAPE = (2, 4, 4)
+
+
+def conv(channels: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, outputs, 3, padding=1))
+
+
+def two_scales() -> MultiScale:
+    first = Compose([ActNorm(2), AffineCoupling(checkerboard_mask(SHAPE, 0), conv(2, 4)), Squeeze()])
+    second = AffineCoupling(channel_mask((4, 2, 2), 1), conv(4, 8))
+    return MultiScale([first, second], SHAPE)
+
+
+TRANSFORMS: dict[str, Callable[[], Transform]] = {
+    "affine, checkerboard 0": lambda: AffineCoupling(checkerboard_mask(SHAPE, 0), conv(2, 4)),
+    "affine, checkerboard 1": lambda: AffineCoupling(checkerboard_mask(SHAPE, 1), conv(2, 4)),
+    "affine, channel": lambda: AffineCoupling(channel_mask(SHAPE, 0), conv(2, 4)),
+    "additive, checkerboard": lambda: AdditiveCoupling(checkerboard_mask(SHAPE, 0), conv(2, 2)),
+    "additive, channel": lambda: AdditiveCoupling(channel_mask(SHAPE, 1), conv(2, 2)),
+    "squeeze": Squeeze,
+    "act norm": lambda: ActNorm(2),
+    "rescale": lambda: Rescale(17, -3),
+    "logit": Logit,
+    "rescale and logit": lambda: Compose([Rescale(4, 0), Logit(0.01)]),
+    "two scales": two_scales,
+}
+
+cases = pytest.mark.parametrize("name", TRANSFORMS)
+
+
+def data(batch: int = 3) -> Tensor:
+    """Inside (0, 1), the domain of the logit."""
+    return torch.rand(batch, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.fixture
+def build(randomize: Callable[..., nn.Module]) -> Callable[[str], nn.Module]:
+    return lambda name: randomize(TRANSFORMS[name]()).double()
+
+
+@cases
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_inverse_undoes_forward_and_back(build, name: str, dtype: torch.dtype, tolerance: float) -> None:
+    transform, x = build(name).to(dtype), data().to(dtype)
+    z, log_det = transform(x)
+    back, inverse_log_det = transform.inverse(z)
+    again, _ = transform(back)
+    torch.testing.assert_close(back, x, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(again, z, atol=10 * tolerance, rtol=10 * tolerance)
+    torch.testing.assert_close(inverse_log_det, -log_det, atol=30 * tolerance, rtol=tolerance)
+    assert log_det.shape == (3,)
+
+
+@cases
+def test_log_det_is_that_of_the_jacobian(build, log_det_by_autodiff, name: str) -> None:
+    transform, x = build(name), data()
+    z, log_det = transform(x)
+    torch.testing.assert_close(log_det, log_det_by_autodiff(lambda v: transform(v)[0], x), atol=1e-9, rtol=1e-9)
+    inverse_log_det = transform.inverse(z)[1]
+    expected = log_det_by_autodiff(lambda v: transform.inverse(v)[0], z)
+    torch.testing.assert_close(inverse_log_det, expected, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["affine, channel", "act norm", "rescale", "logit", "two scales"])
+def test_a_log_det_wrong_by_a_factor_would_be_seen(build, log_det_by_autodiff, name: str) -> None:
+    transform, x = build(name), data()
+    truth = log_det_by_autodiff(lambda v: transform(v)[0], x)
+    for factor in (0.5, 2.0, 16 / 15):
+        assert not torch.allclose(factor * transform(x)[1], truth, atol=1e-3, rtol=1e-3)
+
+
+@cases
+def test_evaluation_writes_nothing(build, name: str) -> None:
+    transform = build(name)
+    before = {key: value.clone() for key, value in transform.state_dict().items()}
+    for mode in (True, False):
+        transform.train(mode)
+        transform.inverse(transform(data())[0])
+    after = transform.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@cases
+def test_output_shape_is_announced(build, name: str) -> None:
+    transform = build(name)
+    assert tuple(transform(data())[0].shape[1:]) == transform.output_shape(SHAPE)
+
+
+@cases
+def test_initialize_returns_the_latents(build, name: str) -> None:
+    transform, x = build(name), data()
+    torch.testing.assert_close(transform.initialize(x), transform(x)[0])
+
+
+def test_act_norm_is_initialized_once_and_says_so_in_its_state() -> None:
+    layer, x = ActNorm(2).double(), 3 + 2 * data(50)
+    assert torch.equal(layer(x)[0], x), "before initialize it is the identity"
+    z = layer.initialize(x)
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(2, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(z.var((0, 2, 3), correction=0), torch.ones(2, dtype=torch.float64))
+    state = {key: value.clone() for key, value in layer.state_dict().items()}
+    assert state["initialized"]
+    other = ActNorm(2).double()
+    other.load_state_dict(state)
+    other.initialize(100 * x)
+    assert all(torch.equal(state[key], value) for key, value in other.state_dict().items())
+
+
+def test_act_norm_survives_a_constant_channel_and_refuses_nan() -> None:
+    layer = ActNorm(2)
+    assert layer.initialize(torch.ones(4, 2, 3, 3)).isfinite().all()
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        ActNorm(2).initialize(torch.full((4, 2, 3, 3), torch.nan))
+
+
+def test_the_masked_half_stays_and_the_free_half_sees_it_alone(build) -> None:
+    transform, x = build("affine, checkerboard 0"), data(1)
+    mask = checkerboard_mask(SHAPE, 0).bool()
+    z = transform(x)[0][0]
+    assert torch.equal(z[mask], x[0][mask])
+    assert not torch.isclose(z[~mask], x[0][~mask]).any()
+    jacobian = torch.autograd.functional.jacobian(lambda v: transform(v)[0][0][~mask], x)[:, 0]
+    free = jacobian[:, ~mask]
+    assert torch.equal(free, torch.diag(free.diagonal())), "no free value sees another free value"
+    assert (jacobian[:, mask] != 0).any(1).all(), "every free value sees the masked ones"
+
+
+def test_scales_are_bounded(randomize: Callable[..., nn.Module]) -> None:
+    transform = randomize(TRANSFORMS["affine, channel"](), scale=1.0)
+    with torch.no_grad():
+        transform.scale.fill_(2.0)
+        log_det = transform(1e6 * data().float())[1]
+    assert (log_det.abs() <= 2 * 16).all()
+
+
+def test_the_multi_scale_latent_keeps_every_number() -> None:
+    transform = MultiScale([Squeeze(), Squeeze(), Compose([])], (1, 4, 4))
+    assert transform.latent_sizes == [8, 4, 4]
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert sorted(transform(x)[0][0].tolist()) == list(range(16))
+
+
+def test_impossible_shapes_are_named() -> None:
+    with pytest.raises(ValueError, match="no multiple of 2"):
+        Squeeze().output_shape((1, 3, 4))
+    with pytest.raises(ValueError, match="cannot be split"):
+        channel_mask((1, 4, 4), 0)
+    with pytest.raises(ValueError, match="cannot be halved"):
+        MultiScale([Compose([]), Compose([])], (3, 4, 4))
+    with pytest.raises(ValueError, match="alpha=0"):
+        Logit(0.0)
+
+
+def test_the_preprocessing_owns_the_constant() -> None:
+    """A uniform density on [0, 1]^D in the rescaled space is one on the levels: D log(levels) nats, no more, no less."""
+    log_det = Rescale(256)(torch.zeros(2, 3, 4, 4, dtype=torch.float64))[1]
+    torch.testing.assert_close(-log_det, torch.full((2,), 48.0, dtype=torch.float64) * torch.log(torch.tensor(256.0)))
+
+
+def test_affine_coupling_agrees_with_nflows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step with copied weights. nflows works on vectors, marks with 1 what it changes and squashes by a sigmoid."""
+    nflows = pytest.importorskip("nflows.transforms.coupling")
+    ours = AffineCoupling(torch.tensor([1.0, 1.0, 0.0, 0.0]), nn.Linear(4, 8), scale=0.7).double()
+
+    class Network(nn.Module):
+        def forward(self, identity: Tensor, context: Tensor | None) -> Tensor:
+            raw, shift = ours.network(torch.cat([identity, torch.zeros_like(identity)], dim=1)).chunk(2, dim=1)
+            return torch.cat([shift[:, 2:], raw[:, 2:]], dim=1)
+
+    def squash_as_ours(parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.exp(0.7 * torch.tanh(parameters[:, 2:])), parameters[:, :2]
+
+    theirs = nflows.AffineCouplingTransform([0, 0, 1, 1], lambda features, outputs: Network())
+    monkeypatch.setattr(theirs, "_scale_and_shift", squash_as_ours)
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for got, expected in zip(ours(x), theirs(x), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-7, rtol=1e-7)  # 0.7 is a float32 parameter
