@@ -129,4 +129,4 @@ class LogisticMixture(PixelDistribution):
         joint = torch.log_softmax(self.logits, dim=1)
         for log_mass in self._component_log_masses(value):
             joint = joint + log_mass
-        return torch.logsumexp(joint, dim=1).flatten(1).sum(1)
+        return torch.logsumexp(joint, dim=1).flatten(1).sum(1, dtype=torch.float64)

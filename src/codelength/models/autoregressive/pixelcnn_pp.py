@@ -16,13 +16,12 @@ Reference: PixelCNN++, arXiv:1701.05517. The paper's network: filters=160, block
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from codelength.errors import UsageError
 from codelength.models.autoregressive.base import AutoregressiveModel, pixel_likelihood, raster_schedule
+from codelength.models.autoregressive.pixelcnn_pp_steps import PixelCNNPPState
 from codelength.models.base import Positions
 from codelength.nn.activations import Feature, activate
 from codelength.nn.gated_residual import GatedResidual
@@ -134,19 +133,27 @@ class PixelCNNPP(AutoregressiveModel):
 
     def embed(self, levels: Tensor) -> Tensor:
         """Levels scaled to [−1, 1] and a channel of ones, (B, C, H, W) to (B, C + 1, H, W) channels-last."""
-        scaled = levels.to(self.dtype) * (2 / (self.space.levels - 1)) - 1
+        scaled = self.scale(levels)
         return torch.cat([scaled, torch.ones_like(scaled[:, :1])], dim=1).contiguous(memory_format=torch.channels_last)
+
+    def scale(self, levels: Tensor) -> Tensor:
+        """Levels on [−1, 1], in the type of the parameters."""
+        return levels.to(self.dtype) * (2 / (self.space.levels - 1)) - 1
 
     @property
     def schedule(self) -> list[Positions]:
         _, height, width = self.space.sizes
         return raster_schedule(height, width)
 
-    def init_state(self, n: int, **conditions: Tensor) -> Any:
-        raise NotImplementedError
+    @torch.no_grad()
+    def init_state(self, n: int, **conditions: Tensor) -> PixelCNNPPState:
+        return PixelCNNPPState(self, n, self.check_conditions(conditions, n).get("label"))
 
-    def step(self, state: Any, values: Tensor | None) -> tuple[PixelDistribution, Any]:
-        raise NotImplementedError
+    @torch.no_grad()
+    def step(self, state: PixelCNNPPState, values: Tensor | None) -> tuple[PixelDistribution, PixelCNNPPState]:
+        if values is not None:
+            state.put(self.scale(values[:, :, 0].to(self.device)))
+        return self.likelihood(state.next_parameters().unsqueeze(-1)), state
 
 
 def _check_options(

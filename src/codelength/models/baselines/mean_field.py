@@ -50,7 +50,7 @@ class MeanField(AutoregressiveModel):
     def _expected_log_prob(self, intensity: Tensor) -> Tensor:
         distribution = self.conditionals(intensity)
         assert isinstance(distribution, EmissionBernoulli)
-        return distribution.expected_log_prob_per_dim(intensity).flatten(1).sum(1)
+        return distribution.expected_log_prob_per_dim(intensity).flatten(1).sum(1, dtype=torch.float64)
 
     @property
     def schedule(self) -> list[Positions]:
