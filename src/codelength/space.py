@@ -60,8 +60,8 @@ class Space:
             )
 
     @staticmethod
-    def image(channels: int, height: int | None, width: int | None, levels: int = 256, **fields: Any) -> Space:
-        """Space of images (channels, height, width)."""
+    def image(channels: int, height: int | None, width: int | None, /, levels: int = 256, **fields: Any) -> Space:
+        """Space of images (channels, height, width); `fields` may name the channels' roles."""
         return Space("image", (channels, height, width), levels, **fields)
 
     @property
