@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -20,7 +22,7 @@ from codelength.evaluation.fields import (
     summary_fields,
 )
 from codelength.evaluation.provenance import git_commit, library_versions
-from codelength.evaluation.record import DequantizerBound, Evaluation, EvaluationRecord
+from codelength.evaluation.record import DequantizerBound, Evaluation, EvaluationRecord, load_record
 from codelength.evaluation.sealed import count_test_evaluations, log_test_evaluation
 from codelength.models.base import LikelihoodModel, can
 from codelength.run import Run
@@ -194,5 +196,18 @@ def evaluate_run(
         gap_examples=gap_examples,
         progress=progress,
     )
-    evaluation.save(run.path / "evaluation" / evaluation.record.folder_name())
+    folder = run.path / "evaluation" / evaluation.record.folder_name()
+    evaluation = replace(evaluation, record=_with_coded(evaluation.record, folder))
+    evaluation.save(folder)
     return evaluation
+
+
+def _with_coded(record: EvaluationRecord, folder: Path) -> EvaluationRecord:
+    """The record with the coded size of the one it replaces, where weights and data are the same."""
+    if record.model_sha256 is None or not (folder / "record.json").is_file():
+        return record
+    before = load_record(folder)
+    if (before.model_sha256, before.data_sha256) != (record.model_sha256, record.data_sha256):
+        return record
+    coded = {name: getattr(before, name) for name in ("coded_bits_per_dim", "coded_total_bytes")}
+    return record.model_copy(update=coded)

@@ -151,8 +151,13 @@ class Evaluation:
     curve: dict[int, float] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the arrays, then the record: a folder with a record is complete. Returns the folder."""
+        """Write the arrays, then the record, in place of what was there: a folder with a record is complete.
+
+        Returns the folder.
+        """
         folder = Path(folder)
+        for name in ("record.json", "curve.json", "clusters.npy", *(f"{name}.npy" for name in ARRAYS)):
+            (folder / name).unlink(missing_ok=True)
         arrays = {"per_example": self.per_example, "clusters": self.clusters}
         arrays |= {name: getattr(self, name) for name in ARRAYS}
         for name, array in arrays.items():
