@@ -14,6 +14,9 @@ from codelength.space import Space
 SYSTEMS: dict[str, tuple[str, str]] = {
     "uniform": ("baselines", "codelength.models.baselines.uniform:Uniform"),
     "mean_field": ("baselines", "codelength.models.baselines.mean_field:MeanField"),
+    "histogram": ("baselines", "codelength.models.baselines.histogram:Histogram"),
+    "gaussian": ("baselines", "codelength.models.baselines.gaussian:dequantized_gaussian"),
+    "context_table": ("baselines", "codelength.models.baselines.context_table:ContextTable"),
     "made": ("autoregressive", "codelength.models.autoregressive.made:MADE"),
     "made_ensemble": ("autoregressive", "codelength.models.autoregressive.made_ensemble:OrderingEnsemble"),
     "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
