@@ -23,6 +23,7 @@ they are x − space.offset.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,13 +110,14 @@ class LikelihoodModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the parameters (CPU if there are none)."""
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
+        """Device of the parameters, of the buffers where there are none (CPU if there are neither)."""
+        return next((p.device for p in itertools.chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of the parameters (float32 if there are none)."""
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+        """Floating-point type of the parameters, of the buffers where there are none (float32 if there are neither)."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        return next((p.dtype for p in tensors if p.is_floating_point()), torch.float32)
 
 
 def can(model: Any, member: str) -> bool:

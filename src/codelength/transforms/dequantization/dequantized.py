@@ -10,6 +10,8 @@ importance weights as in arXiv:1509.00519.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -85,6 +87,11 @@ class Dequantized(LikelihoodModel):
         if can(self.density, "initialize"):
             y, _ = self.dequantizer.sample(x, 1, generator, dtype=self.dtype)
             self.density.initialize(y[0], generator, **conditions)  # type: ignore[operator]
+
+    @property
+    def fit(self) -> Callable[..., None] | None:
+        """The density's closed-form fit to integers, where it has one; None otherwise."""
+        return self.density.fit if can(self.density, "fit") else None  # type: ignore[return-value]
 
     def with_dequantizer(self, dequantizer: Dequantizer) -> Dequantized:
         """The same density, weights shared, under another dequantizer: both bound the same P(x)."""
