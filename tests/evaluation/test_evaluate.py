@@ -14,6 +14,7 @@ import torch
 from codelength.data.dataset import DataSet, Split
 from codelength.errors import EvaluationError, UsageError
 from codelength.evaluation import Evaluation, attach_coded, evaluate, evaluate_run, memorization_floor, provenance
+from codelength.evaluation.tables import record_table
 from codelength.models.base import LikelihoodModel, LogWeights
 from codelength.models.flows.factorized import FactorizedLogistic
 from codelength.recipe import parse_recipe
