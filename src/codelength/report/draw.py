@@ -50,6 +50,7 @@ def draw_samples(
         _require(model, "given", f"--given {rows}")
         options["rows"] = rows
     values = check_conditions(model, conditions or {})
+    sample: Any = model.sample
     parts = []
     for index, start in enumerate(range(0, n, BATCH)):
         count = min(BATCH, n - start)
@@ -58,7 +59,7 @@ def draw_samples(
             extra["given"] = given[start : start + count]
         generator = make_generator(seed, "samples", index, device=model.device)
         with torch.no_grad():
-            parts.append(model.sample(count, generator, **options, **extra).cpu())
+            parts.append(sample(count, generator, **options, **extra).cpu())
     return torch.cat(parts)
 
 
