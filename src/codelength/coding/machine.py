@@ -56,6 +56,9 @@ def machine_class(model: LikelihoodModel) -> dict[str, Any]:
     found = {name: os.environ[name] for name in KERNEL_SETTINGS if os.environ.get(name)}
     if torch.get_float32_matmul_precision() != "highest":
         found["matmul"] = torch.get_float32_matmul_precision()
+    convolution = getattr(getattr(torch.backends.mkldnn, "conv", None), "fp32_precision", "none")  # since torch 2.9
+    if convolution not in ("none", "ieee"):
+        found["convolution"] = convolution
     if not torch.backends.mkldnn.enabled:
         found["mkldnn"] = "off"
     return {
