@@ -46,7 +46,7 @@ class Difference:
     verdict: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """A run's record on the group's data.
 
