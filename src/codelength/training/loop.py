@@ -17,14 +17,14 @@ from torch import Tensor
 from codelength.data.dataset import DataSet, Split
 from codelength.evaluation.estimate import per_example_nats
 from codelength.models.base import can, num_parameters
-from codelength.randomness import derive_seed, make_generator
+from codelength.randomness import make_generator
 from codelength.recipe import Recipe
 from codelength.run import load_weights, save_run_weights
 from codelength.training.batches import Batches, choose, data_mark
 from codelength.training.checkpoint import Checkpoint, save_checkpoint
 from codelength.training.diagnosis import non_finite_error
 from codelength.training.metrics import Records, peak_memory_mib
-from codelength.training.model import fresh_model
+from codelength.training.model import fresh_model, seed_torch
 from codelength.training.objective import objective
 from codelength.training.optimization import Optimizer, WeightAverage, learning_rate
 from codelength.training.progress import Talk, describe_cost
@@ -154,7 +154,7 @@ class Loop:
     def loss(self) -> Tensor:
         """Mean objective of the current step's batch, nats, float32: the same number whenever it is asked again."""
         seed, step = self.config.seed, self.step
-        torch.manual_seed(derive_seed(seed, "dropout", step))
+        seed_torch(self.device, seed, "dropout", step)
         batch = self.batches[step].to(self.device, self.memory_format)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             nats = objective(
