@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from codelength.data.dataset import Split
+from codelength.data.dataset import DataSet, Split
 from codelength.errors import EvaluationError
-from codelength.evaluation import per_example_nats
+from codelength.evaluation import evaluate, per_example_nats
 from codelength.evaluation.bounds import WeightStream, bound_batch, chunk_length, has_converged
 from codelength.evaluation.pareto import pareto_k_hat
 from codelength.functional import log_mean_exp
@@ -161,3 +161,37 @@ def test_weights_of_another_shape_are_refused():
 )
 def test_convergence_rule(curve, ess, expected):
     assert has_converged(curve, ess, 1) is expected
+
+
+class GivenBound(LikelihoodModel):
+    """Computes its own bound, noisy and falling as 1 / k; `log_weights` must not be asked."""
+
+    def bound(self, x, k, generator):
+        return -3 - 1 / k + torch.randn(len(x), generator=generator)
+
+    def log_weights(self, x, k, generator):
+        raise AssertionError
+
+
+def test_a_bound_that_a_model_computes_is_never_exponentiated():
+    split = Split(np.zeros((4000, 1), np.int64))
+    model = GivenBound(Space("vector", (1,), 2))
+    result = per_example_nats(model, split, samples=100, batch_size=7)
+    assert result.kind == "bound"
+    assert result.ess is None
+    # A mean of exponentials of these unit-normal values would claim half a nat too little.
+    for k, mean in result.curve.items():
+        assert mean == pytest.approx(3 + 1 / k, abs=5 / math.sqrt(4000))
+    assert list(result.curve) == [1, 10, 100]
+    again = per_example_nats(model, split, samples=100, indices=[17, 3])
+    assert np.array_equal(again.code_length, result.code_length[[17, 3]])
+
+
+@pytest.mark.parametrize("samples", [1, 4, 1000])
+def test_a_given_bound_has_no_weights_but_a_curve(samples):
+    model = GivenBound(Space("vector", (1,), 2))
+    data = DataSet("d", model.space, {"test": Split(np.zeros((50, 1), np.int64))})
+    record = evaluate(model, data, "test", samples=samples, model_name="m", family="f").record
+    assert record.ess_median is None
+    assert record.elbo_bits_per_dim is not None
+    assert not record.converged  # too few samples, or noise that moves the curve

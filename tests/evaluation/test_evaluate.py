@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from codelength.adapters.foreign import ForeignModel
 from codelength.data.dataset import DataSet, Split
 from codelength.errors import EvaluationError, UsageError
 from codelength.evaluation import Evaluation, attach_coded, evaluate, evaluate_run, memorization_floor, provenance
@@ -191,6 +192,16 @@ def test_a_model_that_cannot_run_in_float64_says_so(small_data, capsys):
 
     assert evaluate(Single(small_data.space, 0), small_data, "test", **ABOUT).record.float64_difference is None
     assert "cannot run in float64" in capsys.readouterr().err
+
+
+def test_a_foreign_object_that_is_no_module_has_no_float64(small_data):
+    class Plain:
+        def log_prob(self, x):
+            return -x.flatten(1).sum(1).double()
+
+    record = evaluate(ForeignModel(Plain(), small_data.space), small_data, "test", **ABOUT).record
+    assert record.float64_difference is None
+    assert record.kind == "exact"
 
 
 def test_dynamic_data_are_fingerprinted_by_their_intensities():

@@ -89,7 +89,7 @@ def _evaluate_subject(
     from codelength.evaluation import evaluate
 
     data = load_data(data_name)
-    model = load_subject(subject)
+    model = load_subject(subject, data.space)
     evaluation = evaluate(model, data, split, model_name=subject, family="foreign", progress=progress, **options)
     if out is not None:
         evaluation.save(out)

@@ -21,7 +21,7 @@ from torch import Tensor
 from codelength.errors import EvaluationError
 from codelength.evaluation.pareto import pareto_k_hat, tail_length
 from codelength.functional import log_mean_exp
-from codelength.randomness import ExampleNoise
+from codelength.randomness import ExampleNoise, make_generator
 from codelength.units import bits_per_dim
 
 DIMS_PER_CHUNK = 2**18
@@ -37,15 +37,15 @@ class BatchBound:
     Args:
         bound: log (1/K) Σ_k w_k, (B,).
         elbo: Mean of the log weights, (B,): the bound at K = 1 with K times less variance.
-        ess: (Σ w)² / Σ w², (B,), between 1 and K.
-        k_hat: Pareto k-hat, (B,); NaN below 25 samples.
+        ess: (Σ w)² / Σ w², (B,), between 1 and K; None where the weights are not known.
+        k_hat: Pareto k-hat, (B,); NaN below 25 samples; None where the weights are not known.
         curve: K' -> the bound at K' = 1, 10, 100, ..., K, (B,), averaged over the disjoint groups of K' samples.
     """
 
     bound: Tensor
     elbo: Tensor
-    ess: Tensor
-    k_hat: Tensor
+    ess: Tensor | None
+    k_hat: Tensor | None
     curve: dict[int, Tensor]
 
 
@@ -163,6 +163,35 @@ def bound_batch(
             )
         stream.add(weights)
     return stream.result()
+
+
+def given_bound_batch(
+    model: Any,
+    x: Tensor,
+    examples: np.ndarray,
+    *,
+    samples: int,
+    seed: int,
+    conditions: dict[str, Tensor] | None = None,
+) -> BatchBound:
+    """The bound of each datum by a model that computes it itself, `bound(x, k, generator)`.
+
+    Its values are taken as they are, at K' = 1, K / 10 and K: they may be noisy, and the mean of exponentials of noisy
+    bounds is no bound. Each datum is asked for alone, with its own generator, so that its noise does not depend on
+    the batch.
+
+    Arguments as for `bound_batch`.
+    """
+    points = sorted({1, max(1, samples // CURVE_BASE), samples})
+    rows = []
+    for i, example in enumerate(examples):
+        given = {name: value[i : i + 1] for name, value in (conditions or {}).items()}
+        for k in points:
+            generator = make_generator(seed, "given-bound", int(example), k)
+            rows.append(model.bound(x[i : i + 1], k, generator, **given).double())
+    table = torch.cat(rows).reshape(len(examples), len(points)).T
+    curve = dict(zip(points, table, strict=True))
+    return BatchBound(bound=curve[samples], elbo=curve[1], ess=None, k_hat=None, curve=curve)
 
 
 MIN_ESS = 5.0

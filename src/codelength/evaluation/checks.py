@@ -21,14 +21,19 @@ FLOAT64_TOLERANCE = 1e-3
 
 def float64_difference(
     model: LikelihoodModel, split: Split, num_dims: int, *, samples: int = 1, seed: int = 0
-) -> float:
+) -> float | None:
     """Mean over a seeded sample of data of |code length in the model's dtype − code length in float64|, bits/dim.
 
-    Both score 32 data with the same noise; a bound with 16 samples at most, since the arithmetic is the same.
+    Both score 32 data with the same noise; a bound with 16 samples at most, since the arithmetic is the same. None for
+    a foreign object that is no torch module: its arithmetic is its own.
 
     Raises:
         RuntimeError, TypeError: The model cannot be copied or run in float64.
     """
+    from codelength.adapters.foreign import is_module
+
+    if not is_module(model):
+        return None
     if model.dtype == torch.float64:
         return 0.0
     generator = np.random.default_rng(derive_seed(seed, "float64-check"))

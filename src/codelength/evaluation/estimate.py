@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from codelength.data.dataset import Split
 from codelength.errors import EvaluationError, UsageError
-from codelength.evaluation.bounds import bound_batch
+from codelength.evaluation.bounds import bound_batch, given_bound_batch
 from codelength.models.base import EstimateKind, LikelihoodModel, can, estimate_kind
 
 Progress = Callable[[int, int], None]
@@ -28,8 +28,8 @@ class PerExample:
         kind: What the numbers are.
         num_samples: K of a bound, 1 where exact.
         elbo: Code length at K = 1, nats, (N,): the mean over the K log weights, a low-variance ELBO. Bounds only.
-        ess: Effective sample size of the K weights, (N,). Bounds only.
-        k_hat: Pareto k-hat of the weights' tail, (N,); NaN below 25 samples. Bounds only.
+        ess: Effective sample size of the K weights, (N,). Bounds from weights only.
+        k_hat: Pareto k-hat of the weights' tail, (N,); NaN below 25 samples. Bounds from weights only.
         curve: K -> mean code length with K samples, nats, at K = 1, 10, 100, ... and the last. Bounds only.
         expected_over_binarizations: Whether it is the expectation over dynamic binarizations.
     """
@@ -122,8 +122,11 @@ class _Scorer:
         if self.kind == "exact":
             result = {"code_length": -self._log_prob(x, indices, conditions)}
         else:
-            bound = bound_batch(self.model, x, indices, samples=self.samples, seed=self.seed, conditions=conditions)
-            result = {"code_length": -bound.bound, "elbo": -bound.elbo, "ess": bound.ess, "k_hat": bound.k_hat}
+            of_batch = given_bound_batch if can(self.model, "bound") else bound_batch
+            bound = of_batch(self.model, x, indices, samples=self.samples, seed=self.seed, conditions=conditions)
+            result = {"code_length": -bound.bound, "elbo": -bound.elbo}
+            result |= {} if bound.ess is None else {"ess": bound.ess}
+            result |= {} if bound.k_hat is None else {"k_hat": bound.k_hat}
             result |= {f"curve {k}": -values for k, values in bound.curve.items()}
         arrays = {name: values.double().cpu().numpy() for name, values in result.items()}
         _refuse_non_finite(arrays["code_length"], indices)

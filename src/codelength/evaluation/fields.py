@@ -80,15 +80,17 @@ def summary_fields(result: PerExample, split: Split) -> dict[str, Any]:
         "standard_error_bits_per_dim": _finite(bits_per_dim(mean.standard_error, num_dims)),
         "converged": True,
     }
-    if result.elbo is not None and result.ess is not None and result.k_hat is not None:
+    if result.elbo is not None:
+        fields["elbo_bits_per_dim"] = _finite(bits_per_dim(float(result.elbo.mean()), num_dims))
+        # Where the weights are not known there are at most K effective samples.
+        ess_median = float(result.num_samples if result.ess is None else np.median(result.ess))
+        fields["converged"] = has_converged(result.curve, ess_median, num_dims)
+    if result.ess is not None and result.k_hat is not None:
         k_hat = result.k_hat[~np.isnan(result.k_hat)]
-        ess_median = float(np.median(result.ess))
         fields |= {
-            "elbo_bits_per_dim": _finite(bits_per_dim(float(result.elbo.mean()), num_dims)),
-            "ess_median": ess_median,
+            "ess_median": float(np.median(result.ess)),
             "ess_min": float(result.ess.min()),
             "k_hat_max": float(k_hat.max()) if len(k_hat) else None,
-            "converged": has_converged(result.curve, ess_median, num_dims),
         }
     return fields
 
@@ -105,7 +107,7 @@ def float64_field(model: LikelihoodModel, split: Split, settings: Settings) -> f
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         print(f"warning: float64_difference is unknown: the model cannot run in float64 ({reason})", file=sys.stderr)
         return None
-    if difference > FLOAT64_TOLERANCE:
+    if difference is not None and difference > FLOAT64_TOLERANCE:
         print(
             f"warning: {str(model.dtype).removeprefix('torch.')} and float64 differ by {difference:.2g} bits/dim a datum, "
             f"more than {FLOAT64_TOLERANCE:g}; evaluate the model in float64",

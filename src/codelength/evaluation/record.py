@@ -37,7 +37,7 @@ class DequantizerBound(_Strict):
     nats_per_example: float = Field(description="Mean code length, nats a datum.")
     bits_per_dim: float = Field(description="The same in bits/dim.")
     standard_error_bits_per_dim: float | None = Field(description="Standard error of the mean, bits/dim.")
-    elbo_bits_per_dim: float = Field(description="Bound at K = 1, bits/dim.")
+    elbo_bits_per_dim: float | None = Field(description="Bound at K = 1, bits/dim; none where it is infinite.")
     ess_median: float = Field(description="Median effective sample size of a datum.")
     ess_min: float = Field(description="Smallest effective sample size of a datum.")
     k_hat_max: float | None = Field(description="Largest Pareto k-hat of a datum; none below 25 samples.")
@@ -99,7 +99,7 @@ class EvaluationRecord(_Strict):
     memorization_floor_bits: float | None = Field(
         None, description="log2 of the number of training data: the bits a datum that naming it would cost."
     )
-    elbo_bits_per_dim: float | None = Field(None, description="Bound at K = 1, bits/dim.")
+    elbo_bits_per_dim: float | None = Field(None, description="Bound at K = 1, bits/dim; none where exact or infinite.")
     ess_median: float | None = Field(None, description="Median effective sample size of a datum.")
     ess_min: float | None = Field(None, description="Smallest effective sample size of a datum.")
     k_hat_max: float | None = Field(None, description="Largest Pareto k-hat of a datum.")
