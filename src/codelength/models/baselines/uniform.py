@@ -43,8 +43,9 @@ class Uniform(LikelihoodModel):
         _, height, width = self.space.sizes
         return all_sites(height, width)
 
-    def init_state(self, n: int) -> int:
+    def init_state(self, n: int, **conditions: Tensor) -> int:
         """The number of data."""
+        self.check_conditions(conditions, n)
         return n
 
     def step(self, state: int, values: Tensor | None) -> tuple[UniformPixels, int]:

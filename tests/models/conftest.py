@@ -1,0 +1,156 @@
+"""The table of constructors: every registered system at a tiny size, on spaces small enough to sum over.
+
+A row buys a system every test of `test_interface.py`; a registered system without a row fails one of them. Tests ask for
+a row by the name of its argument:
+
+    row            any system
+    mass_row       exact models of integers: they have `log_prob`
+    step_row       models coded step by step
+
+and build the model with `make(row)`: float64, evaluation mode, parameters drawn at random (or fitted to random data).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from codelength import LikelihoodModel, Space, build_model
+from codelength.models.base import can
+
+GREY = Space.image(1, 2, 2, 3)
+COLOUR = Space.image(3, 2, 2, 2)
+TWO_CHANNELS = Space.image(2, 2, 2, 3)
+BINARY = Space.image(1, 2, 2, 2)
+DYNAMIC = BINARY.with_binarization("dynamic")
+SIGNED = Space.image(1, 2, 2, 3, offset=-1)
+LABELLED = Space.image(1, 2, 2, 3, conditions={"label": 2})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system, one space, one set of options."""
+
+    system: str
+    space: Space
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = ",".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.system}-{'x'.join(map(str, self.space.shape))}x{self.space.levels}-{options}".replace(" ", "")
+
+
+NET = {"filters": 4, "blocks": 1, "stages": 2}
+ROWS = [
+    *(Row("uniform", space) for space in (GREY, COLOUR, SIGNED)),
+    Row("mean_field", GREY, {"components": 2}),
+    Row("mean_field", GREY, {"pixels": "categorical"}),
+    Row("mean_field", COLOUR, {"pixels": "logistic_mixture", "components": 3}),
+    Row("mean_field", COLOUR),
+    Row("mean_field", DYNAMIC, {"pixels": "emission"}),
+    *(Row("histogram", space) for space in (GREY, TWO_CHANNELS)),
+    Row("histogram", SIGNED, {"scope": "global", "smoothing": "add_one"}),
+    *(Row("context_table", space) for space in (GREY, COLOUR)),
+    *(Row("gaussian", space) for space in (GREY, COLOUR)),
+    Row("made", GREY, {"hidden": [12], "components": 2}),
+    Row("made", TWO_CHANNELS, {"hidden": [9, 9], "residual": True, "ordering": "random", "components": 2}),
+    Row("made", COLOUR, {"hidden": [8, 6], "pixels": "logistic_mixture", "components": 2}),
+    Row("made", SIGNED, {"hidden": [2], "one_hot": True, "pixels": "categorical"}),
+    Row("made", BINARY, {"hidden": [8, 8]}),
+    Row("made_ensemble", GREY, {"hidden": [8], "orderings": 3, "components": 2}),
+    Row("made_ensemble", SIGNED, {"hidden": [8], "orderings": 2, "pixels": "categorical", "one_hot": True}),
+    Row("pixelcnn_pp", GREY, {**NET, "components": 2}),
+    Row("pixelcnn_pp", GREY, {"filters": 3, "blocks": 2, "stages": 1, "pixels": "categorical"}),
+    Row("pixelcnn_pp", COLOUR, {**NET, "pixels": "logistic_mixture", "components": 3}),
+    Row("pixelcnn_pp", SIGNED, {**NET, "components": 1}),
+    Row("pixelcnn_pp", LABELLED, {**NET, "class_conditional": True, "components": 2}),
+    *(Row("realnvp", space, {"scales": 1, "filters": 4, "blocks": 1}) for space in (GREY, COLOUR)),
+    Row("vae", GREY, {"latents": 2, "network": "dense", "filters": 4, "components": 2}),
+    Row("vae", BINARY, {"latents": 2, "network": "dense", "filters": 4}),
+]
+
+
+def build(row: Row, seed: int = 0, dtype: torch.dtype = torch.float64) -> LikelihoodModel:
+    """The row's model with parameters of a seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_model(row.system, row.space, **row.options).to(dtype)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.randint(row.space.levels, (64, *row.space.sizes), generator=generator) + row.space.offset
+    if can(model, "initialize"):
+        model.initialize(data, generator, **conditions_for(model, len(data), seed))
+    if can(model, "fit"):
+        model.fit(data, **conditions_for(model, len(data), seed))
+    return model.eval()
+
+
+def conditions_for(model: LikelihoodModel, n: int, seed: int = 0) -> dict[str, Tensor]:
+    """Conditions of n data for a model, of a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randint(model.space.conditions[name], (n,), generator=generator) for name in model.conditioning}
+
+
+def is_mass(row: Row) -> bool:
+    model = build_model(row.system, row.space, **row.options)
+    return model.measure == "mass" and can(model, "log_prob")
+
+
+def is_stepwise(row: Row) -> bool:
+    return can(build_model(row.system, row.space, **row.options), "step")
+
+
+SELECTIONS: dict[str, Callable[[Row], bool]] = {"row": lambda row: True, "mass_row": is_mass, "step_row": is_stepwise}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for name, selects in SELECTIONS.items():
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, [row for row in ROWS if selects(row)], ids=str)
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    return ROWS
+
+
+@pytest.fixture
+def make() -> Callable[..., LikelihoodModel]:
+    """make(row, seed=0, dtype=torch.float64): the model of a row."""
+    return build
+
+
+@pytest.fixture
+def make_conditions() -> Callable[..., dict[str, Tensor]]:
+    """make_conditions(model, n, seed=0): conditions of n data."""
+    return conditions_for
+
+
+@pytest.fixture
+def enumerate_space() -> Callable[[Space], Tensor]:
+    """enumerate_space(space): all its data, (levels^num_dims, *shape)."""
+
+    def all_data(space: Space) -> Tensor:
+        values = range(space.offset, space.offset + space.levels)
+        return torch.tensor(list(itertools.product(values, repeat=space.num_dims))).view(-1, *space.sizes)
+
+    return all_data
+
+
+@pytest.fixture
+def random_data() -> Callable[..., Tensor]:
+    """random_data(space, n, seed=0): uniform data, (n, *shape) int64."""
+
+    def draw(space: Space, n: int, seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(space.levels, (n, *space.sizes), generator=generator) + space.offset
+
+    return draw
