@@ -86,12 +86,12 @@ class ContextRule:
             seen = [near[WEST, :, c], near[NORTH, :, c], near[NORTHEAST, :, c], *previous[:, :c].unbind(1)]
             row = torch.zeros_like(seen[0])
             for level in seen:
-                row = row * (len(self.borders) + 1) + torch.bucketize(level, self.borders, right=True)
+                row = row * (len(self.borders) + 1) + torch.bucketize(level.contiguous(), self.borders, right=True)
             return row, None
         activity, prediction = self.activity(c, near)
         if c:
             prediction = (prediction + previous[:, c - 1]).clamp(0, self.levels - 1)
-        return torch.bucketize(activity, self.borders[c]), prediction
+        return torch.bucketize(activity.contiguous(), self.borders[c]), prediction
 
 
 class ContextPixels(PixelDistribution):
