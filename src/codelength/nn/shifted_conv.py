@@ -13,6 +13,9 @@ Reference: PixelCNN++, arXiv:1701.05517, figure 2 and released code.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,6 +43,35 @@ class WeightNormed(nn.Module):
         norm = torch.linalg.vector_norm(self.direction, dim=dims, keepdim=True)
         gain = self.gain.view([-1 if dim == self.output_dim else 1 for dim in range(self.direction.dim())])
         return self.direction * (gain / norm)
+
+
+def normalize_outputs(layers: Iterable[WeightNormed], forward: Callable[[], Any]) -> None:
+    """Data-dependent initialization: set gains and biases so that each layer's outputs have mean 0 and its scale.
+
+    Args:
+        layers: Layers to set, in any order.
+        forward: Runs the model on a batch; each layer is set when it is reached, so that the next ones see its result.
+
+    Reference: weight normalization, arXiv:1602.07868, eqs. (5)-(6).
+    """
+
+    @torch.no_grad()
+    def hook(layer: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> Tensor:
+        assert isinstance(layer, WeightNormed)
+        dims = (0, *range(2, out.dim()))
+        variance, mean = torch.var_mean(out, dim=dims, correction=0)
+        scale = layer.init_scale * torch.rsqrt(variance + 1e-6)  # an output that never moves is not blown up
+        layer.gain.mul_(scale)
+        layer.bias.sub_(mean).mul_(scale)
+        shape = (1, -1, *[1] * (out.dim() - 2))
+        return (out - mean.view(shape)) * scale.view(shape)
+
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    try:
+        forward()
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class ShiftedConv(WeightNormed):

@@ -76,9 +76,13 @@ class OrderedMADE:
 
     def conditionals(self, levels: Tensor) -> PixelDistribution:
         """Distributions of all sites; levels (B, C, H, W) count from 0."""
+        return self.likelihood(self.outputs(levels))
+
+    def outputs(self, levels: Tensor) -> Tensor:
+        """The network's outputs at every site, (B, P, H, W)."""
         x = embed_levels(levels, self.space.levels, self.one_hot, self.network.input.weight.dtype)
-        parameters = self.network(x.flatten(1), self.masks)
-        return self.likelihood(parameters.unflatten(1, (-1, *self.space.sizes[1:])))
+        out: Tensor = self.network(x.flatten(1), self.masks)
+        return out.unflatten(1, (-1, *self.space.sizes[1:]))
 
     def init_state(self, n: int, **conditions: Tensor) -> MADEState:
         """State of n data before the first step."""

@@ -25,7 +25,13 @@ from codelength.models.autoregressive.pixelcnn_pp_steps import PixelCNNPPState
 from codelength.models.base import Positions
 from codelength.nn.activations import Feature, activate
 from codelength.nn.gated_residual import GatedResidual
-from codelength.nn.shifted_conv import PointwiseLinear, ShiftedConv, ShiftedTransposedConv
+from codelength.nn.shifted_conv import (
+    PointwiseLinear,
+    ShiftedConv,
+    ShiftedTransposedConv,
+    WeightNormed,
+    normalize_outputs,
+)
 from codelength.pixels import PixelDistribution
 from codelength.space import Space
 
@@ -118,18 +124,39 @@ class PixelCNNPP(AutoregressiveModel):
         self.first_left = ShiftedConv(channels, filters, (2, 1), (1, 1))
         self.ladder = Stage(stages, blocks, filters, dropout, space.conditions["label"] if class_conditional else 0)
         self.head = PointwiseLinear(filters, self.likelihood.num_parameters, init_scale=0.1)
+        self.initialized: Tensor
+        self.register_buffer("initialized", torch.tensor(False))
         with torch.no_grad():
             self.head.bias.copy_(self.likelihood.initial())
 
     def conditionals(self, x: Tensor, **conditions: Tensor) -> PixelDistribution:
         label = self.check_conditions(conditions, len(x)).get("label")
-        _check_sizes(x.shape[2], x.shape[3], self.stages)
-        x = self.embed(x - self.space.offset)
+        return self.likelihood(self.outputs(x - self.space.offset, label))
+
+    def outputs(self, levels: Tensor, label: Tensor | None = None) -> Tensor:
+        """The network's outputs at every site, (B, C, H, W) to (B, P, H, W)."""
+        _check_sizes(levels.shape[2], levels.shape[3], self.stages)
+        x = self.embed(levels)
         down = activate(self.first_down(x))
         right = activate(self.first_above(x) + self.first_left(x))
         _, right = self.ladder(down, right, label)
         # elu is the first half of concat_elu.
-        return self.likelihood(self.head(right.active[:, : right.value.shape[1]]))
+        out: Tensor = self.head(right.active[:, : right.value.shape[1]])
+        return out
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, generator: torch.Generator, **conditions: Tensor) -> None:
+        """Set gains and biases from a batch, as the paper does, so that every layer starts at a moderate scale.
+
+        A second call changes nothing; that it was called is saved with the weights. The last layer keeps its start.
+        """
+        if self.initialized:
+            return
+        layers = [m for m in self.modules() if isinstance(m, WeightNormed) and m is not self.head]
+        training = self.training
+        normalize_outputs(layers, lambda: self.eval().conditionals(x, **conditions))
+        self.train(training)
+        self.initialized.fill_(True)
 
     def embed(self, levels: Tensor) -> Tensor:
         """Levels scaled to [−1, 1] and a channel of ones, (B, C, H, W) to (B, C + 1, H, W) channels-last."""
