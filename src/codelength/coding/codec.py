@@ -110,7 +110,7 @@ def compress(
     layout: dict[str, Any] | None = None,
     chunk: int = DEFAULT_CHUNK,
     batch: int | None = None,
-    threads: int | None = None,
+    threads: int = autoregressive.DEFAULT_THREADS,
     progress: Progress | None = None,
 ) -> bytes:
     """The file that holds x.
@@ -123,7 +123,7 @@ def compress(
         layout: What the items were; see `Header`.
         chunk: Items a chunk. Any chunk decodes alone; each costs about 24 bytes, and small ones decode slowly.
         batch: Items in lockstep; those of a chunk without it.
-        threads: Threads of the arithmetic, also when decoding; the current number without it.
+        threads: Threads of the arithmetic, also when decoding.
         progress: Called after each chunk.
 
     Raises:
@@ -145,7 +145,7 @@ def compress(
         model=name,
         items=len(x),
         batch=codec.batch(model, min(batch or chunk, MAX_CHUNK_ITEMS)),
-        threads=threads or torch.get_num_threads(),
+        threads=threads,
         machine=machine_class(model),
         dtype=x.dtype.name,
         layout=layout or {},
