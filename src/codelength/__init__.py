@@ -19,6 +19,20 @@ _PUBLIC: dict[str, str] = {
     "LogWeights": "codelength.models.base",
     "build_model": "codelength.models.registry",
     "make_likelihood": "codelength.pixels",
+    "load_data": "codelength.data",
+    "load_recipe": "codelength.recipe",
+    "load_run": "codelength.run",
+    "train": "codelength.training",
+    "evaluate": "codelength.evaluation",
+    "evaluate_run": "codelength.evaluation",
+    "per_example_nats": "codelength.evaluation",
+    "compare": "codelength.evaluation",
+    "Evaluation": "codelength.evaluation",
+    "EvaluationRecord": "codelength.evaluation",
+    "compress": "codelength.coding",
+    "Archive": "codelength.coding",
+    "codec_baselines": "codelength.coding",
+    "write_report": "codelength.report",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
 
