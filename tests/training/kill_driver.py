@@ -6,6 +6,7 @@ Imports are done once and each training runs in a fork, so that ten kills take s
 import importlib.util
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -69,6 +70,12 @@ def die_in_write(call):
     checkpoint._write = half
 
 
+def step_of(path):
+    """The last step that a run logged."""
+    metrics = path / "metrics.jsonl"
+    return metrics.read_text().count('"train"') if metrics.is_file() else 0
+
+
 def main(folder, toys):
     spec = importlib.util.spec_from_file_location("codelength_toys", toys)
     module = importlib.util.module_from_spec(spec)
@@ -82,13 +89,14 @@ def main(folder, toys):
     seconds = time.monotonic() - start
     instants = random.Random(0)
     for index in range(9):
-        path, kills = folder / f"killed-{index}", 0
-        status = run(path, kill_after=instants.uniform(0.02, 0.9) * seconds)
-        kills += status == -signal.SIGKILL
-        if index % 4 == 0:  # killed again while it goes on
-            kills += run(path, kill_after=instants.uniform(0.02, 0.5) * seconds) == -signal.SIGKILL
+        path, wait = folder / f"killed-{index}", instants.uniform(0.02, 0.9) * seconds
+        while run(path, kill_after=wait) != -signal.SIGKILL:  # it was done before: the machine is less busy now
+            shutil.rmtree(path)
+            wait /= 2
+        print("killed", step_of(path))
+        if index % 4 == 0:  # once more while it goes on
+            run(path, kill_after=wait / 2)
         assert run(path) == 0
-        print("killed", kills)
     assert run(folder / "killed-in-write", kill_in_write=4 * 4 + 3) == -signal.SIGKILL
     print("left", ",".join(sorted(path.name for path in (folder / "killed-in-write" / "state").iterdir())))
     assert run(folder / "killed-in-write") == 0
