@@ -14,6 +14,7 @@ from codelength.transforms import (
     AffineCoupling,
     Compose,
     Logit,
+    MarginalLogit,
     MultiScale,
     Rescale,
     Squeeze,
@@ -46,6 +47,7 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "rescale": lambda: Rescale(17, -3),
     "logit": Logit,
     "rescale and logit": lambda: Compose([Rescale(4, 0), Logit(0.01)]),
+    "marginal": lambda: Compose([Rescale(1, -1), MarginalLogit(2, 3)]),
     "two scales": two_scales,
 }
 
@@ -53,7 +55,7 @@ cases = pytest.mark.parametrize("name", TRANSFORMS)
 
 
 def data(batch: int = 3) -> Tensor:
-    """Inside (0, 1), the domain of the logit."""
+    """Inside (0, 1), the domain of the logit and of a histogram's bin."""
     return torch.rand(batch, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
@@ -85,7 +87,7 @@ def test_log_det_is_that_of_the_jacobian(build, log_det_by_autodiff, name: str) 
     torch.testing.assert_close(inverse_log_det, expected, atol=1e-8, rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["affine, channel", "act norm", "rescale", "logit", "two scales"])
+@pytest.mark.parametrize("name", ["affine, channel", "act norm", "rescale", "logit", "marginal", "two scales"])
 def test_a_log_det_wrong_by_a_factor_would_be_seen(build, log_det_by_autodiff, name: str) -> None:
     transform, x = build(name), data()
     truth = log_det_by_autodiff(lambda v: transform(v)[0], x)
@@ -135,6 +137,48 @@ def test_act_norm_survives_a_constant_channel_and_refuses_nan() -> None:
     assert layer.initialize(torch.ones(4, 2, 3, 3)).isfinite().all()
     with pytest.raises(ValueError, match="NaN or infinity"):
         ActNorm(2).initialize(torch.full((4, 2, 3, 3), torch.nan))
+
+
+def histogram(levels: int = 5, offset: int = -2) -> tuple[MarginalLogit, Tensor]:
+    """Initialized on skewed data, (40, 2, 4, 4): channel 0 mostly level 0, channel 1 mostly the last."""
+    layer = MarginalLogit(2, levels, offset).double()
+    x = (levels * torch.rand(40, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 4).floor()
+    x[:, 1] = levels - 1 - x[:, 1]
+    layer.initialize(x + offset + 0.5)
+    return layer, x.long() + offset
+
+
+def test_the_marginal_alone_is_the_histogram_model() -> None:
+    """Under a logistic z the density is the smoothed relative frequency of each level, wherever in its bin y is."""
+    layer, x = histogram()
+    counts = torch.stack([torch.bincount(x[:, c].flatten() + 2, minlength=5) + 1 for c in range(2)]).double()
+    log_probs = (counts / counts.sum(1, keepdim=True)).log()
+    expected = sum(log_probs[c][x[:, c] + 2].flatten(1).sum(1) for c in range(2))
+    for seed in range(3):
+        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        z, log_det = layer(x + noise)
+        log_logistic = (nn.functional.logsigmoid(z) + nn.functional.logsigmoid(-z)).flatten(1).sum(1)
+        torch.testing.assert_close(log_logistic + log_det, expected)
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    layer.initialize(x + 0.5)
+    layer.initialize(torch.zeros(1, 2, 4, 4))
+    assert all(torch.equal(before[key], value) for key, value in layer.state_dict().items())
+
+
+def test_the_marginal_is_finite_at_both_ends_and_inverts_every_level() -> None:
+    layer, _ = histogram()
+    ends = torch.tensor([-2.0, 3.0 - 2.0**-21]).reshape(2, 1, 1, 1).expand(2, 2, 4, 4)
+    z, log_det = layer(ends)
+    assert z.isfinite().all()
+    assert log_det.isfinite().all()
+    levels = torch.arange(-2, 3).reshape(5, 1, 1, 1).expand(5, 2, 4, 4)
+    for dtype in (torch.float32, torch.float64):
+        for inside in (0.01, 0.5, 0.99):
+            y = (levels + inside).to(dtype)
+            assert torch.equal(layer.to(dtype).inverse(layer.to(dtype)(y)[0])[0].floor(), levels.to(dtype))
+    far = layer.inverse(torch.tensor([-40.0, 40.0], dtype=torch.float64).reshape(2, 1, 1, 1).expand(2, 2, 4, 4))[0]
+    assert far.min() >= -2
+    assert far.max() <= 3
 
 
 def test_the_masked_half_stays_and_the_free_half_sees_it_alone(build) -> None:

@@ -25,6 +25,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu
 from torch.nn.utils.parametrizations import weight_norm
 
 from codelength import randomness
+from codelength.errors import unknown_name
 from codelength.models.base import LikelihoodModel
 from codelength.randomness import Noise
 from codelength.space import Space
@@ -33,6 +34,7 @@ from codelength.transforms import (
     AffineCoupling,
     Compose,
     Logit,
+    MarginalLogit,
     MultiScale,
     Rescale,
     Squeeze,
@@ -41,6 +43,8 @@ from codelength.transforms import (
     checkerboard_mask,
 )
 from codelength.transforms.dequantization import uniformly_dequantized
+
+PREPROCESSING = ("logit", "marginal")
 
 
 def _convolution(channels: int, outputs: int, kernel: int) -> nn.Module:
@@ -106,8 +110,9 @@ class RealNVP(LikelihoodModel):
         blocks: Residual blocks of each coupling's network.
         checkerboard: Checkerboard couplings of a scale; the last scale has one more.
         channelwise: Channel couplings of a scale.
+        preprocessing: "logit" as in the paper, or "marginal": a trainable histogram of each channel before the logit.
         alpha: α of the logit. The density is normalized over the levels widened by α / (1 − 2α) of their range on
-            either side; mass out there is lost, and `log_prob` is −inf beyond.
+            either side; mass out there is lost, and `log_prob` is −inf beyond. With "marginal" nothing is lost.
         fold: Networks of checkerboard couplings see fold x fold sites as channels; 1 is the paper's.
 
     Raises:
@@ -123,6 +128,7 @@ class RealNVP(LikelihoodModel):
         blocks: int = 2,
         checkerboard: int = 3,
         channelwise: int = 3,
+        preprocessing: str = "logit",
         alpha: float = 0.05,
         fold: int = 1,
     ) -> None:
@@ -132,7 +138,9 @@ class RealNVP(LikelihoodModel):
                 f"RealNVP: {space.kind} of shape {space.shape}; wanted an image whose height and width are "
                 f"multiples of {2 ** (scales - 1)} for scales={scales}. Use fewer scales, or pad or crop the images"
             )
-        logit, stages, shape = Logit(alpha), [], space.sizes
+        if preprocessing not in PREPROCESSING:
+            raise unknown_name("preprocessing of RealNVP", preprocessing, PREPROCESSING)
+        stages, shape = [], space.sizes
         for scale in range(scales):
             last = scale == scales - 1
             width = filters * 2**scale
@@ -145,9 +153,15 @@ class RealNVP(LikelihoodModel):
                 layers += self._couplings(masks, 2 * width, blocks, 1)
             stages.append(Compose(layers))
             shape = (shape[0] // 2, *shape[1:])
-        low, range_ = space.offset, space.levels
-        self.support = (low - logit.margin * range_, low + (1 + logit.margin) * range_)
-        self.flow = Compose([Rescale(space.levels, space.offset), logit, MultiScale(stages, space.sizes)])
+        low, margin = space.offset, 0.0
+        if preprocessing == "logit":
+            logit = Logit(alpha)
+            margin = logit.margin * space.levels
+            first: list[Transform] = [Rescale(space.levels, low), logit]
+        else:
+            first = [MarginalLogit(space.sizes[0], space.levels, low)]
+        self.support = (low - margin, low + space.levels + margin)
+        self.flow = Compose([*first, MultiScale(stages, space.sizes)])
 
     @staticmethod
     def _couplings(masks: list[Tensor], filters: int, blocks: int, fold: int) -> list[Transform]:
@@ -159,7 +173,7 @@ class RealNVP(LikelihoodModel):
     def log_prob(self, y: Tensor) -> Tensor:
         """log p(y), nats, (B,), of reals y, (B, C, H, W); −inf outside `support`."""
         low, high = self.support
-        inside = ((y > low) & (y < high)).flatten(1).all(1)
+        inside = ((y >= low) & (y < high)).flatten(1).all(1)
         y = torch.where(inside.reshape(-1, 1, 1, 1), y, torch.full_like(y, (low + high) / 2))
         z, log_det_jacobian = self.flow(y)
         log_prior = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
