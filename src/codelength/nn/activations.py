@@ -14,10 +14,10 @@ class _ConcatELU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        # elu(x) = max(x, exp(−|x|) − 1), and elu(−x) = max(−x, exp(−|x|) − 1).
-        tail = x.abs().neg_()
-        # exp is the faster one; below float32 its difference to 1 would lose the small values.
-        tail = tail.exp_().sub_(1) if x.dtype in (torch.float32, torch.float64) else tail.expm1_()
+        # elu(x) = max(x, exp(−|x|) − 1), and elu(−x) = max(−x, exp(−|x|) − 1). In less than float32 the difference to 1
+        # would lose the small values.
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        tail = wide.abs().neg_().exp_().sub_(1).to(x.dtype)
         out = torch.cat([torch.maximum(x, tail), torch.maximum(x.neg(), tail)], dim=1)
         ctx.save_for_backward(out)
         return out
@@ -41,6 +41,32 @@ def concat_elu(x: Tensor) -> Tensor:
     [[2.0, -0.8650000095367432, -0.8650000095367432, 2.0]]
     """
     out: Tensor = _ConcatELU.apply(x)
+    return out
+
+
+class _GatedAdd(torch.autograd.Function):
+    """The halves of the gate are views with gaps, on which element-wise functions are slow: one is copied first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gated: Tensor) -> Tensor:
+        a, b = gated.chunk(2, dim=1)
+        # A convolution's cropped output is channels-last without being dense.
+        layout = torch.channels_last if gated.stride(1) == 1 and gated.dim() == 4 else torch.contiguous_format
+        gate = torch.sigmoid(b.contiguous(memory_format=layout))
+        ctx.save_for_backward(a, gate)
+        return torch.addcmul(x, a, gate)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, gate = ctx.saved_tensors
+        through = grad * gate
+        return grad, torch.cat([through, (1 - gate).mul_(through).mul_(a)], dim=1)
+
+
+def gated_add(x: Tensor, gated: Tensor) -> Tensor:
+    """x + a σ(b), with a and b the halves of `gated`: (B, F, H, W) and (B, 2F, H, W) to (B, F, H, W)."""
+    out: Tensor = _GatedAdd.apply(x, gated)
     return out
 
 

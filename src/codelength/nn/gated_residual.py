@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codelength.nn.activations import Feature, activate, byte_dropout, concat_elu
+from codelength.nn.activations import Feature, activate, byte_dropout, concat_elu, gated_add
 from codelength.nn.shifted_conv import PointwiseLinear, ShiftedConv
 
 
@@ -50,5 +50,4 @@ class GatedResidual(nn.Module):
         gated = self.conv_out(byte_dropout(concat_elu(c), self.dropout, self.training))
         if self.class_bias is not None:
             gated = gated + self.class_bias[label][:, :, None, None]
-        a, b = gated.chunk(2, dim=1)
-        return activate(torch.addcmul(x.value, a, torch.sigmoid(b)))
+        return activate(gated_add(x.value, gated))

@@ -59,8 +59,10 @@ def normalize_outputs(layers: Iterable[WeightNormed], forward: Callable[[], Any]
     def hook(layer: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> Tensor:
         assert isinstance(layer, WeightNormed)
         dims = (0, *range(2, out.dim()))
-        variance, mean = torch.var_mean(out, dim=dims, correction=0)
-        scale = layer.init_scale * torch.rsqrt(variance + 1e-6)  # an output that never moves is not blown up
+        deviation, mean = torch.std_mean(out, dim=dims, correction=0)
+        # An output that does not move (a lower resolution of tiny images sees nothing yet) keeps its gain, and none is
+        # raised more than tenfold: gains in a row multiply, and would bring round-off to the surface.
+        scale = torch.where(deviation > 1e-3, layer.init_scale / deviation.clamp(min=layer.init_scale / 10), 1.0)
         layer.gain.mul_(scale)
         layer.bias.sub_(mean).mul_(scale)
         shape = (1, -1, *[1] * (out.dim() - 2))

@@ -184,6 +184,15 @@ def test_data_dependent_start_normalizes_every_layer_once():
     assert torch.equal(model.log_prob(x), before)
 
 
+def test_a_layer_that_sees_nothing_is_not_blown_up():
+    """The lower resolution of a 2 x 2 image lies before all its data: its outputs do not move."""
+    model = build_model("pixelcnn_pp", Space.image(1, 2, 2, 3), filters=4, blocks=1, stages=2, components=1).double()
+    before = model.ladder.inner.encode_down[0].conv_in.gain.detach().clone()
+    model.initialize(torch.randint(3, (64, 1, 2, 2), generator=torch.Generator().manual_seed(0)), torch.Generator())
+    assert torch.equal(model.ladder.inner.encode_down[0].conv_in.gain, before)
+    assert all(p.abs().max() <= 10 for name, p in model.named_parameters() if name.endswith("gain"))
+
+
 def test_the_start_is_saved_with_the_weights():
     model = build_model("pixelcnn_pp", GREY, filters=4, blocks=1, components=2)
     x = torch.randint(256, (8, 1, 8, 8), generator=torch.Generator().manual_seed(0))
