@@ -9,7 +9,7 @@ import click
 
 @click.command("demo")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Folder.")
-@click.option("--fast", is_flag=True, help="A trial of the machinery in a minute; its numbers mean nothing.")
+@click.option("--fast", is_flag=True, help="A trial of the machinery on mnist5k in a minute; its numbers mean nothing.")
 @click.option("--data", "data", multiple=True, metavar="NAME", help="Only this data set; may be repeated.")
 @click.option("--model", "systems", multiple=True, metavar="NAME", help="Only this model; may be repeated.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a key of all recipes.")
@@ -22,7 +22,7 @@ def command(
 
     About 8 minutes on 2 cores. Stopped at any moment, the same command goes on where it was.
     """
-    from codelength.demo.plan import DATA, SYSTEMS
+    from codelength.demo.plan import DATA, FAST_DATA, SYSTEMS
     from codelength.demo.run import run_demo
     from codelength.recipe import parse_overrides
 
@@ -32,7 +32,7 @@ def command(
     tables = run_demo(
         out,
         say,
-        data=data or DATA,
+        data=data or (FAST_DATA if fast else DATA),
         systems=systems or tuple(SYSTEMS),
         overrides=parse_overrides(assignments),
         fast=fast,

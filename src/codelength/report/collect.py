@@ -142,6 +142,18 @@ def unique_names(runs: Sequence[Run]) -> list[str]:
     return unique
 
 
+def colours(runs: Sequence[Run]) -> list[int]:
+    """Index of a colour for each run: one system has one colour on all data sets, a second run of it there another."""
+    keys = []
+    seen: Counter[tuple[str, str]] = Counter()
+    for run in runs:
+        place = (run.recipe.data.name, run.recipe.model.system)
+        keys.append((seen[place], run.recipe.model.system))
+        seen[place] += 1
+    order = sorted(set(keys))
+    return [order.index(key) for key in keys]
+
+
 def load_run_data(run: Run) -> DataSet:
     """The data a run was trained on."""
     return load_data(run.recipe.data.name, **run.recipe.data.options)
@@ -193,7 +205,7 @@ def collect(runs: Sequence[Run]) -> list[Group]:
     Raises:
         EvaluationError: No run has a record.
     """
-    subjects = [Subject(run, name, i) for i, (run, name) in enumerate(zip(runs, unique_names(runs), strict=True))]
+    subjects = [Subject(*fields) for fields in zip(runs, unique_names(runs), colours(runs), strict=True)]
     found: dict[tuple[Any, ...], dict[str, list[Evaluation]]] = {}
     for subject in subjects:
         for evaluation in read_evaluations(subject.run):

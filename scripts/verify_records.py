@@ -1,0 +1,70 @@
+"""Recompute the numbers of a results.json from the values kept beside it: `python scripts/verify_records.py FILE`.
+
+Of every row: bits/dim and standard error from the code length of each example; data fingerprint from the data; size of
+the coded file from the file; and that the weights are those that were measured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from codelength.data import load_data
+from codelength.evaluation import Evaluation
+from codelength.evaluation.statistics import mean_with_error
+from codelength.run import file_sha256, load_run
+from codelength.units import bits_per_dim
+
+TOLERANCE = 1e-9
+
+
+def check_row(row: dict[str, Any], folder: Path) -> list[str]:
+    """What is wrong with a row; nothing if all agrees."""
+    run = load_run(folder / row["run"])
+    evaluation = Evaluation.load((folder / row["record"]).parent)
+    record = evaluation.record
+    mean = mean_with_error(bits_per_dim(evaluation.per_example, record.num_dims), evaluation.clusters)
+    data = load_data(run.recipe.data.name, **run.recipe.data.options)
+    wanted: dict[str, tuple[Any, Any]] = {
+        "bits_per_dim": (row["bits_per_dim"], mean.value),
+        "standard_error_bits_per_dim": (row["standard_error_bits_per_dim"], mean.standard_error),
+        "data_sha256": (row["data_sha256"], data.split(row["split"]).fingerprint()),
+        "model_sha256": (row["model_sha256"], file_sha256(run.path / "model.safetensors")),
+    }
+    if row["coding"] is not None:
+        coding = json.loads((folder / row["coding"]).read_text())
+        size = ((folder / row["coding"]).parent / Path(coding["file"]).name).stat().st_size
+        wanted["coded_total_bytes"] = (row["coded_total_bytes"], size)
+        wanted["coded_bits_per_dim"] = (row["coded_bits_per_dim"], 8 * size / (record.num_examples * record.num_dims))
+    return [
+        f"{name}: {got} in the results, {found} found" for name, (got, found) in wanted.items() if not same(got, found)
+    ]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, numbers up to round-off."""
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (math.isnan(a) and math.isnan(b))
+    return bool(a == b)
+
+
+def main(arguments: list[str]) -> int:
+    """Check the files; 0 if all agrees."""
+    wrong = 0
+    for name in arguments or ["runs/demo/results.json"]:
+        path = Path(name)
+        if not path.is_file():
+            print(f"{path} does not exist; make it with `make demo`", file=sys.stderr)
+            return 2
+        for row in json.loads(path.read_text())["rows"]:
+            problems = check_row(row, path.parent)
+            wrong += len(problems)
+            print(f"{row['data']} {row['model']}: {'; '.join(problems) or 'agrees'}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
