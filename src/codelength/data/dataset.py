@@ -42,8 +42,9 @@ class Split:
         return digest.hexdigest()
 
     def batch(self, indices: np.ndarray | slice) -> Tensor:
-        """Data at `indices` as an int64 tensor."""
-        return torch.from_numpy(np.ascontiguousarray(self.x[indices]).astype(np.int64))
+        """Data at `indices` as an int64 tensor; real data, which have densities only, as float32."""
+        kind = np.float32 if np.issubdtype(self.x.dtype, np.floating) else np.int64
+        return torch.from_numpy(np.ascontiguousarray(self.x[indices]).astype(kind))
 
     def condition_batch(self, indices: np.ndarray | slice) -> dict[str, Tensor]:
         """Conditions at `indices` as int64 tensors."""
