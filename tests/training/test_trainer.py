@@ -223,13 +223,34 @@ def test_a_model_without_parameters_is_a_run_too(make_recipe, two_levels, tmp_pa
     assert run.metrics()[-1]["bits_per_dim"] == 1.0
 
 
-def test_densities_are_for_real_data(make_recipe, two_levels, tmp_path):
+@pytest.fixture
+def real():
+    x = np.random.default_rng(0).normal(loc=2.0, size=(80, 2))
+    return DataSet("normal", Space("vector", (2,), 2), {"train": Split(x), "validation": Split(x[:50] - 0.1)})
+
+
+def test_densities_are_for_real_data(make_recipe, two_levels, real, tmp_path):
     with pytest.raises(UsageError, match=r"is a density but the data 'toy' are integers; dequantize"):
         go(make_recipe("toy_normal"), tmp_path / "a", two_levels)
-    real = Split(np.random.default_rng(0).normal(size=(50, 2)))
-    data = DataSet("normal", Space("vector", (2,), 2), {"train": real, "validation": real})
     with pytest.raises(UsageError, match="is a mass but the data 'normal' are real numbers"):
-        go(make_recipe("uniform"), tmp_path / "b", data)
+        go(make_recipe("uniform"), tmp_path / "b", real)
+    with pytest.raises(UsageError, match="no memorization floor"):
+        go(make_recipe("toy_normal"), tmp_path / "c", real, overfit=3)
+
+
+def test_a_density_is_reported_in_nats(make_recipe, real, tmp_path):
+    run = go(make_recipe("toy_normal", steps=100, learning_rate=0.1), tmp_path, real)
+    mean, x = run.load_model().mean.detach().numpy(), real.split("validation").x
+    assert np.allclose(mean, real.split("train").x.mean(0), atol=0.15)
+    assert {line["bits_per_dim"] for line in run.metrics()} == {None}
+    expected = math.log(2 * math.pi) + ((x - mean) ** 2).sum(1).mean() / 2
+    assert run.metrics()[-1]["nats"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_infinite_density_in_validation_stops(make_recipe, real, tmp_path):
+    real.split("validation").x[7, 1] = 1e30
+    with pytest.raises(TrainingError, match=r"validation datum 7 is not finite \(1 of 50 data\)"):
+        go(make_recipe("toy_normal"), tmp_path, real)
 
 
 def test_a_device_that_is_not_there(make_recipe, two_levels, tmp_path):

@@ -95,7 +95,7 @@ class Batches:
 
 def take(split: Split, indices: np.ndarray | slice, conditioning: tuple[str, ...] = ()) -> Batch:
     """The data at `indices`, with the conditions named."""
-    x = torch.from_numpy(split.x[indices].astype(np.float32)) if is_real(split) else split.batch(indices)
+    x = split.batch(indices)
     conditions = {n: v for n, v in split.condition_batch(indices).items() if n in conditioning}
     intensity = None if split.intensity is None else torch.from_numpy(split.intensity[indices].astype(np.float32))
     return Batch(x, conditions, intensity)

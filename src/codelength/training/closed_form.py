@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from codelength.data.dataset import DataSet, Split
-from codelength.evaluation.estimate import per_example_nats
 from codelength.models.base import can, num_parameters
 from codelength.recipe import Recipe
 from codelength.run import save_run_weights
@@ -18,6 +17,7 @@ from codelength.training.checkpoint import Checkpoint, save_checkpoint
 from codelength.training.metrics import Records, peak_memory_mib
 from codelength.training.model import fresh_model
 from codelength.training.progress import Talk
+from codelength.training.selection import code_lengths
 
 SCORED_TRAINING_DATA = 10_000
 
@@ -42,10 +42,10 @@ def fit(
     if name == "validation":
         lines.insert(0, ("train", train, choose(train, SCORED_TRAINING_DATA, recipe.training.seed)))
     for name, split, indices in lines:
-        scored = per_example_nats(model, split, batch_size=recipe.evaluation.batch_size, indices=indices)
-        talk.logged(records.line(1, name, float(np.mean(scored.code_length))))
+        nats = float(np.mean(code_lengths(model, split, indices, recipe.evaluation.batch_size)))
+        talk.logged(records.line(1, name, nats))
     summary = {"peak_memory_mib": peak_memory_mib(), "parameters": num_parameters(model), "selected_step": 1}
-    records.line(1, "end", float(np.mean(scored.code_length)), **summary, weights="raw")
+    records.line(1, "end", nats, **summary, weights="raw")
     fields = {"complete": True, "data": data_mark(train), "records": records.state()}
     save_checkpoint(folder / "state", Checkpoint(1, {"model": model.state_dict()}, fields))
     records.close()

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from codelength.data.dataset import DataSet, Split
-from codelength.evaluation.estimate import per_example_nats
 from codelength.models.base import can, num_parameters
 from codelength.randomness import make_generator
 from codelength.recipe import Recipe
@@ -28,6 +27,7 @@ from codelength.training.model import fresh_model, seed_torch
 from codelength.training.objective import objective
 from codelength.training.optimization import Optimizer, WeightAverage, learning_rate
 from codelength.training.progress import Talk, describe_cost
+from codelength.training.selection import code_lengths
 
 TRAIN_LINES = 50
 SAMPLES = 64
@@ -204,12 +204,10 @@ class Loop:
         """Score the selection data; keep the weights if they are the best so far."""
         start = time.perf_counter()
         self.model.eval()
-        scored = per_example_nats(
-            self.evaluated, self.selection, seed=0, batch_size=self.recipe.evaluation.batch_size, indices=self.chosen
-        )
+        lengths = code_lengths(self.evaluated, self.selection, self.chosen, self.recipe.evaluation.batch_size)
         self.model.train()
-        nats = float(np.mean(scored.code_length))
-        rate = round(len(scored.code_length) / (time.perf_counter() - start), 1)
+        nats = float(np.mean(lengths))
+        rate = round(len(lengths) / (time.perf_counter() - start), 1)
         if nats < self.best["nats"]:
             self.best = {"nats": nats, "step": self.step}
             save_run_weights(self.folder, self.evaluated.state_dict(), self.weights, self.step)

@@ -24,7 +24,7 @@ from codelength.models.base import can
 from codelength.randomness import make_generator
 from codelength.recipe import Recipe
 from codelength.run import load_run, write_atomically
-from codelength.training.batches import subset, take
+from codelength.training.batches import is_real, subset, take
 from codelength.training.model import fresh_model
 from codelength.training.objective import objective
 from codelength.units import bits
@@ -75,6 +75,10 @@ def narrow(recipe: Recipe, data: DataSet, count: int) -> tuple[Recipe, DataSet]:
     train = data.split("train")
     if not 1 <= count <= len(train):
         raise UsageError(f"--overfit {count}: wanted 1 to {len(train)}, the number of training data of {data.name}")
+    if is_real(train):
+        raise UsageError(
+            f"--overfit: {data.name} holds real numbers, whose density has no memorization floor; choose integers"
+        )
     first = subset(train, np.arange(count))
     first = Split(first.x, first.clusters, first.conditions)
     changes = {"batch_size": min(recipe.training.batch_size, count), "horizontal_flip": False}
