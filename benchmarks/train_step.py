@@ -60,7 +60,7 @@ def measure(recipe: Recipe, data: DataSet, steps: int) -> dict[str, Any]:
                 cpu = time.process_time()
                 loop.loss().backward()
                 bare.append(time.process_time() - cpu)
-                loop.optimizer.torch.zero_grad(set_to_none=True)
+                loop.model.zero_grad(set_to_none=True)
     wall, cpu = (statistics.median(row[i] for row in rows[WARM_UP:]) for i in (0, 1))
     return {
         "precision": recipe.training.precision,
