@@ -1,0 +1,164 @@
+"""P2: does each conditional look only at what was coded before it?
+
+Every dim is changed and every conditional watched, which gives the matrix of dependencies: its diagonal must be empty (no conditional
+sees its own target) and it must have no cycle (there is an order in which to code). In that order, whatever comes from a dim on is
+then replaced at once, by data, noise and the ends of the range, and the conditionals up to it must not change in any bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codelength.audit.context import Context
+from codelength.audit.order import (
+    ROUND_OFF,
+    Dependencies,
+    as_data,
+    measure,
+    topological_order,
+    usual_orders,
+    violations,
+)
+from codelength.audit.verdict import Findings, Verdict
+
+LEAK_CAUSE = (
+    "a mask of type B where A belongs, a missing shift, channels in the wrong order, 'same' padding, attention without mask, "
+    "normalization or pooling over positions, averaging over several orders, or a look-up keyed by the target"
+)
+MANY_DIMS = 1024
+
+
+def probe(context: Context) -> Verdict:
+    """Dependencies by perturbation, order by sorting, suffixes by replacement."""
+    found, subject = Findings("P2"), context.subject
+    if not subject.has_table:
+        found.note("the model gives no conditionals")
+        return found.verdict()
+    dependencies = _dependencies(context)
+    threshold = ROUND_OFF[subject.in_float64]
+    _own_target(found, dependencies, threshold)
+    order = context.order = _order(context, found, dependencies, threshold)
+    if order is not None:
+        _suffixes(context, found, order, threshold)
+        _blind_spots(context, found, dependencies, threshold)
+    return found.verdict()
+
+
+def _dependencies(context: Context) -> Dependencies:
+    inputs, dims = context.inputs, context.inputs.space.num_dims
+    bases = torch.cat([inputs.data(1), inputs.noise(1, "p2"), inputs.mixed(1, "p2"), inputs.extremes()[-1:]])
+    rows = context.affordable("conditionals", 2 * dims * len(bases), 0.1, 64)
+    if rows >= 2 * dims:
+        return measure(context, np.arange(dims), bases[: max(1, rows // (2 * dims))])
+    rng = inputs.generator("p2-columns")
+    columns = np.sort(rng.choice(dims, size=min(dims, max(16, rows // 4)), replace=False))
+    return measure(context, columns, bases[:2])
+
+
+def _own_target(found: Findings, dependencies: Dependencies, threshold: float) -> None:
+    own = dependencies.change[dependencies.columns, np.arange(len(dependencies.columns))]
+    found.evidence |= {"dims_perturbed": len(own), "own_target_max_change": float(own.max())}
+    if own.max() > threshold:
+        i = int(dependencies.columns[own.argmax()])
+        found.fail(
+            f"the conditional of dim {i} changes by {own.max():.3g} when dim {i} itself changes: it sees its target "
+            f"({int((own > threshold).sum())} of {len(own)} dims)",
+            LEAK_CAUSE,
+        )
+    elif own.max() > 0:
+        found.warn(
+            f"a conditional changes by {own.max():.1e} with its own target: round-off, but no codec could decode it",
+            "sums over masked values in another order",
+        )
+
+
+def _order(context: Context, found: Findings, dependencies: Dependencies, threshold: float) -> list[int] | None:
+    """The order in which the dims can be coded, with a finding if there is none."""
+    depends = dependencies.depends(threshold)
+    found.evidence["dependencies"] = int(depends.sum())
+    for name, usual in usual_orders(context.inputs.space).items():
+        if violations(dependencies, usual, threshold) == 0:
+            found.evidence["order"] = name
+            found.passed(f"no conditional depends on its own or a later dim (order: {name})")
+            return usual
+    square = depends[dependencies.columns]
+    order = topological_order(square)
+    if order is None:
+        np.fill_diagonal(square, False)
+        pairs = np.argwhere(square & square.T)
+        example = f", such as dims {dependencies.columns[pairs[0]].tolist()} on each other" if len(pairs) else ""
+        found.fail(
+            f"dims depend on each other in a circle{example}: there is no order in which to code them", LEAK_CAUSE
+        )
+        return None
+    if found.failed:
+        return None
+    if not dependencies.exact:
+        found.warn(
+            f"the order of the dims was not found from {len(dependencies.columns)} of them",
+            "an unusual order: give more --budget",
+        )
+        return None
+    found.evidence["order"] = "recovered from the dependencies"
+    found.passed("the dependencies have an order")
+    return order
+
+
+def _suffixes(context: Context, found: Findings, order: list[int], threshold: float) -> None:
+    """Replace everything from a dim on: conditionals up to and including it must be the same bit for bit."""
+    inputs, space = context.inputs, context.inputs.space
+    rng, place = inputs.generator("suffix"), np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    tests = context.affordable("conditionals", 96, 0.04, 16)
+    x = torch.cat([inputs.data(tests), inputs.noise(tests, "suffix"), inputs.mixed(tests, "suffix")])
+    x = x[torch.from_numpy(rng.permutation(len(x))[:tests])]
+    flat = (x.flatten(1) - space.offset).numpy()
+    start = rng.integers(0, space.num_dims, size=(tests, 1))
+    start[: min(4, tests), 0] = [0, space.num_dims - 1, max(0, space.num_dims - 2), min(1, space.num_dims - 1)][:tests]
+    suffix = place[None] >= start
+    worst = 0.0
+    before = _tables(context, flat)
+    for name in ("noise", "top", "bottom", "flipped"):
+        other = {
+            "noise": rng.integers(space.levels, size=flat.shape),
+            "top": np.full_like(flat, space.levels - 1),
+            "bottom": np.zeros_like(flat),
+            "flipped": space.levels - 1 - flat,
+        }[name]
+        after = _tables(context, np.where(suffix, other, flat))
+        change = (after - before).abs().amax(-1).numpy()
+        worst = max(worst, float(change[place[None] <= start].max()))
+    found.evidence |= {"suffix_tests": 4 * tests, "suffix_max_change": worst}
+    if worst > threshold:
+        found.fail(f"conditionals change by {worst:.3g} when only later dims change", LEAK_CAUSE)
+    elif worst > 0:
+        found.warn(
+            f"conditionals change by {worst:.1e} with later dims: round-off, but no codec could decode it",
+            "sums over masked values in another order",
+        )
+    else:
+        found.passed(f"{4 * tests} replaced suffixes change no bit")
+
+
+def _tables(context: Context, flat: np.ndarray) -> Tensor:
+    return context.subject.table(as_data(flat, context.inputs.space))
+
+
+def _blind_spots(context: Context, found: Findings, dependencies: Dependencies, threshold: float) -> None:
+    """Near neighbours that no conditional ever looks at, although it looks at others: honest, but wasteful."""
+    space = context.inputs.space
+    depends = dependencies.depends(threshold)
+    found.evidence["mean_dependencies_a_dim"] = float(depends.sum() / depends.shape[1])
+    if space.kind != "image" or not dependencies.exact or not depends.any() or min(space.sizes[1:]) < 3:
+        return
+    sites = np.arange(space.num_dims).reshape(space.sizes)
+    neighbours = {"left or right": (sites[:, :, 1:], sites[:, :, :-1]), "upper or lower": (sites[:, 1:], sites[:, :-1])}
+    for name, (a, b) in neighbours.items():
+        seen = float((depends[a.ravel(), b.ravel()] | depends[b.ravel(), a.ravel()]).mean())
+        found.evidence[f"sees_{name.replace(' ', '_')}_neighbour"] = seen
+        if seen == 0 and name.startswith("left"):
+            found.warn(f"no dim depends on its {name} neighbour: a blind spot", "masks cut off a whole direction")
+        elif seen == 0:
+            found.note(f"no dim depends on its {name} neighbour: a blind spot")
