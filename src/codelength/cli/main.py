@@ -63,18 +63,22 @@ def codelength(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for failures, 2 for usage errors."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    debug, arguments = "--debug" in given, [argument for argument in given if argument != "--debug"]
     try:
         result = codelength.main(args=arguments, prog_name="codelength", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         print("error: interrupted", file=sys.stderr)
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
     except click.ClickException as error:
         print(f"error: {error.format_message()}", file=sys.stderr)
         return 2
     except (CodelengthError, OSError) as error:
-        if "--debug" in arguments:
+        if debug:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code if isinstance(error, CodelengthError) else 1
