@@ -148,7 +148,7 @@ def test_conditions():
 
 
 def test_what_a_model_cannot_take():
-    with pytest.raises(UsageError, match="Labelled cannot be sampled with --temperature 0.5"):
+    with pytest.raises(UsageError, match=r"Labelled cannot be sampled with --temperature 0\.5"):
         draw_samples(Labelled(), 1, temperature=0.5, conditions={"label": 1})
     with pytest.raises(UsageError, match=r"LikelihoodModel has no sample\(\)"):
         draw_samples(LikelihoodModel(Space.image(1, 1, 1)), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -14,7 +15,7 @@ def test_ticks_are_round_and_inside(low, high):
     found = ticks(low, high)
     assert 3 <= len(found) <= 12
     assert all(low - 1e-9 <= value <= high + 1e-9 for value in found)
-    steps = {round(b - a, 9) for a, b in zip(found, found[1:], strict=False)}
+    steps = {round(b - a, 9) for a, b in itertools.pairwise(found)}
     assert len(steps) == 1
     digits = f"{steps.pop():e}"[0]
     assert digits in "125"
