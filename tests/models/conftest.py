@@ -47,6 +47,7 @@ class Row:
 
 
 NET = {"filters": 4, "blocks": 1, "stages": 2}
+WINDOW = {"rows": 2, "reach": 2, "width": 8, "layers": 2, "head_width": 6, "components": 2}
 ROWS = [
     *(Row("uniform", space) for space in (GREY, COLOUR, SIGNED)),
     Row("mean_field", GREY, {"components": 2}),
@@ -65,14 +66,20 @@ ROWS = [
     Row("made", BINARY, {"hidden": [8, 8]}),
     Row("made_ensemble", GREY, {"hidden": [8], "orderings": 3, "components": 2}),
     Row("made_ensemble", SIGNED, {"hidden": [8], "orderings": 2, "pixels": "categorical", "one_hot": True}),
+    Row("causal_window", GREY, {**WINDOW, "components": 2}),
+    Row("causal_window", COLOUR, WINDOW),
+    Row("causal_window", SIGNED, {**WINDOW, "components": 1}),
     Row("pixelcnn_pp", GREY, {**NET, "components": 2}),
     Row("pixelcnn_pp", GREY, {"filters": 3, "blocks": 2, "stages": 1, "pixels": "categorical"}),
     Row("pixelcnn_pp", COLOUR, {**NET, "pixels": "logistic_mixture", "components": 3}),
     Row("pixelcnn_pp", SIGNED, {**NET, "components": 1}),
     Row("pixelcnn_pp", LABELLED, {**NET, "class_conditional": True, "components": 2}),
     *(Row("realnvp", space, {"scales": 1, "filters": 4, "blocks": 1}) for space in (GREY, COLOUR)),
+    Row("realnvp", SIGNED, {"scales": 2, "filters": 4, "blocks": 1, "fold": 2, "preprocessing": "marginal"}),
     Row("vae", GREY, {"latents": 2, "network": "dense", "filters": 4, "components": 2}),
     Row("vae", BINARY, {"latents": 2, "network": "dense", "filters": 4}),
+    Row("vae", COLOUR, {"latents": 2, "filters": 4, "downsamplings": 1, "spatial": True}),
+    Row("vae", SIGNED, {"latents": 1, "filters": 4, "downsamplings": 1, "pixels": "categorical"}),
 ]
 
 

@@ -152,3 +152,58 @@ def test_average_sees_a_buffer_that_was_replaced():
     model.norm.running_mean = torch.full((2,), 11.0)
     ema.update(1)
     assert torch.allclose(average.norm.running_mean, torch.full((2,), 11.0 * (1 - 2 / 11)))
+
+
+class MuonNet(nn.Module):
+    """One matrix for Muon, one too narrow for it, and vectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.narrow = nn.Linear(64, 80), nn.Linear(80, 3)
+
+    def forward(self, x):
+        return self.narrow(self.wide(x).relu())
+
+
+def test_muon_steps_are_orthogonal_where_matrices_are_large():
+    torch.manual_seed(0)
+    net = MuonNet()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer = Optimizer(net, TrainingConfig(optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.02))
+    net(torch.randn(16, 64)).square().mean().backward()
+    optimizer.step(5e-4)  # half of the peak, so half of Muon's rate too
+    singular = torch.linalg.svdvals(before["wide.weight"] - net.wide.weight.detach())
+    # Rank 16 at most from 16 data; Newton-Schulz brings those to about 1, times rate and sqrt(80 / 64).
+    step = 0.5 * 0.02 * (80 / 64) ** 0.5
+    assert torch.all((singular[:3] > 0.5 * step) & (singular[:3] < 1.5 * step))
+    assert torch.allclose((before["narrow.weight"] - net.narrow.weight).abs(), torch.tensor(5e-4), atol=1e-5)
+
+
+def test_muon_state_is_restored_bit_for_bit():
+    def run(optimizer, net, steps):
+        for step in steps:
+            net(torch.randn(16, 64, generator=torch.Generator().manual_seed(step))).square().mean().backward()
+            optimizer.step(1e-3)
+
+    torch.manual_seed(0)
+    config = TrainingConfig(optimizer="muon", weight_decay=0.1)
+    net = MuonNet()
+    optimizer = Optimizer(net, config)
+    run(optimizer, net, range(3))
+    saved = {k: v.clone() for k, v in net.state_dict().items()}
+    state = {k: v.detach().contiguous().clone() for k, v in optimizer.tensors().items()}
+    run(optimizer, net, range(3, 6))
+    again = MuonNet()
+    again.load_state_dict(saved)
+    restored = Optimizer(again, config)
+    restored.load(state)
+    run(restored, again, range(3, 6))
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters()))
+
+
+def test_muon_without_matrices_is_adamw():
+    layer = nn.Linear(4, 4)
+    optimizer = Optimizer(layer, TrainingConfig(optimizer="muon"))
+    layer(torch.ones(1, 4)).sum().backward()
+    optimizer.step(0.01)
+    assert {k.rpartition("/")[2] for k in optimizer.tensors()} == {"step", "exp_avg", "exp_avg_sq"}

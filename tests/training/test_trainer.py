@@ -69,7 +69,7 @@ def test_same_seed_same_run_and_another_seed_another(make_recipe, two_levels, tm
     assert load_tensors(a.path / "model.safetensors")["initialized"]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamax"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamax", "muon"])
 def test_stopped_and_resumed_is_as_if_never_stopped(make_recipe, two_levels, tmp_path, monkeypatch, optimizer):
     recipe = make_recipe("toy_vae", steps=23, checkpoint_every=6, validate_every=7, ema_decay=0.9, optimizer=optimizer)
     whole = go(recipe, tmp_path / "whole", two_levels)

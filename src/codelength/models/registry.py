@@ -19,6 +19,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "context_table": ("baselines", "codelength.models.baselines.context_table:ContextTable"),
     "made": ("autoregressive", "codelength.models.autoregressive.made:MADE"),
     "made_ensemble": ("autoregressive", "codelength.models.autoregressive.made_ensemble:OrderingEnsemble"),
+    "causal_window": ("autoregressive", "codelength.models.autoregressive.causal_window:CausalWindow"),
     "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),

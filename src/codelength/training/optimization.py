@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from codelength.errors import CheckpointError
+from codelength.errors import CheckpointError, UsageError
 from codelength.recipe import TrainingConfig
 
 
@@ -32,28 +32,50 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return peak
 
 
+MUON_SIZE = 64
+"""Smallest side of a matrix that Muon takes: heads with fewer outputs and inputs of few features stay with AdamW."""
+
+
 class Optimizer:
-    """AdamW or Adamax, both with decoupled weight decay of the tensors that have two dims or more.
+    """AdamW, Adamax or Muon, all with decoupled weight decay of the tensors that have two dims or more.
 
     Biases, gains and other vectors are not decayed. Torch's Adamax adds the decay to the gradient; here the weights
     shrink by learning rate * weight_decay before the step instead, as in AdamW (arXiv:1711.05101), so that the recipe's
     key means one thing. AdamW runs fused, Adamax over lists of tensors.
+
+    "muon" orthogonalizes the momentum of every matrix of at least 64 rows and columns (Jordan et al., "Muon", 2024;
+    arXiv:2502.16982) and leaves all other parameters to AdamW. Its rate, `muon_learning_rate`, follows the same schedule.
+
+    Raises:
+        UsageError: The recipe asks for Muon and this torch has none.
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
         self.config = config
         self.names = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._decayed: list[Tensor] = [p for p in self.names.values() if p.ndim >= 2]
-        plain = [p for p in self.names.values() if p.ndim < 2]
+        parameters = list(self.names.values())
+        self._decayed: list[Tensor] = [p for p in parameters if p.ndim >= 2]
         self._adamax = config.optimizer == "adamax"
+        # Each with its share of the schedule's rate.
+        self._parts: list[tuple[torch.optim.Optimizer, float]] = []
+        if config.optimizer == "muon":
+            matrices = [p for p in parameters if p.ndim == 2 and min(p.shape) >= MUON_SIZE]
+            parameters = [p for p in parameters if not any(p is m for m in matrices)]
+            if matrices:
+                self._parts.append((_muon(matrices, config), config.muon_learning_rate / config.learning_rate))
         decay = 0.0 if self._adamax else config.weight_decay
-        groups = [{"params": self._decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
         groups = [group for group in groups if group["params"]]
-        self.torch: torch.optim.Optimizer = (
-            torch.optim.Adamax(groups, lr=config.learning_rate, betas=config.betas, foreach=True)
-            if self._adamax
-            else torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-        )
+        if groups:
+            adam: torch.optim.Optimizer = (
+                torch.optim.Adamax(groups, lr=config.learning_rate, betas=config.betas, foreach=True)
+                if self._adamax
+                else torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+            )
+            self._parts.append((adam, 1.0))
 
     def clip(self) -> Tensor:
         """Norm of the gradient, a scalar tensor, before it is clipped to `clip_norm`."""
@@ -66,17 +88,28 @@ class Optimizer:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """One step at the learning rate `rate`; gradients are freed."""
-        for group in self.torch.param_groups:
-            group["lr"] = rate
+        for part, share in self._parts:
+            for group in part.param_groups:
+                group["lr"] = rate * share
         if self._adamax and self.config.weight_decay and self._decayed:
             torch._foreach_mul_(self._decayed, 1 - rate * self.config.weight_decay)
-        self.torch.step()
-        self.torch.zero_grad(set_to_none=True)
+        for part, _ in self._parts:
+            part.step()
+            part.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as flat tensors, "PARAMETER/moment" -> tensor."""
-        state = self.torch.state
-        return {f"{name}/{key}": value for name, p in self.names.items() for key, value in state.get(p, {}).items()}
+        return {
+            f"{name}/{key}": value
+            for name, p in self.names.items()
+            for part, _ in self._parts
+            for key, value in part.state.get(p, {}).items()
+        }
+
+    def _part_of(self, parameter: Tensor) -> torch.optim.Optimizer:
+        return next(
+            part for part, _ in self._parts for group in part.param_groups for p in group["params"] if p is parameter
+        )
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `tensors` gave.
@@ -93,7 +126,21 @@ class Optimizer:
                 )
             p = self.names[name]
             # The fused step walks over raw memory: moments must have the parameter's own memory format.
-            self.torch.state[p][key] = value.clone() if key == "step" else torch.zeros_like(p).detach().copy_(value)
+            self._part_of(p).state[p][key] = (
+                value.clone() if key == "step" else torch.zeros_like(p).detach().copy_(value)
+            )
+
+
+def _muon(matrices: list[Tensor], config: TrainingConfig) -> torch.optim.Optimizer:
+    muon = getattr(torch.optim, "Muon", None)
+    if muon is None:
+        raise UsageError(
+            f"training.optimizer: torch {torch.__version__} has no Muon; upgrade to torch 2.9 or use adamw"
+        )
+    optimizer: torch.optim.Optimizer = muon(
+        matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="original"
+    )
+    return optimizer
 
 
 class WeightAverage:
