@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +132,7 @@ class Optimizer:
             )
 
 
-def _muon(matrices: list[Tensor], config: TrainingConfig) -> torch.optim.Optimizer:
+def _muon(matrices: Sequence[Tensor], config: TrainingConfig) -> torch.optim.Optimizer:
     muon = getattr(torch.optim, "Muon", None)
     if muon is None:
         raise UsageError(
