@@ -83,7 +83,7 @@ def test_every_picture_has_words(page, outline):
     charts = found.all("svg")
     assert charts
     assert all(chart["role"] == "img" and chart["aria-labelledby"] for chart in charts)
-    assert all("tabindex" in region for region in found.all("div") if region.get("role") == "region")
+    assert all("tabindex" in region for region in found.all("div") if region.get("role") == "group")
 
 
 def test_small(page):

@@ -31,7 +31,8 @@ def run_parts(parts: Sequence[Part], jobs: int, say: Callable[[str], None]) -> N
     Raises:
         PartError: One failed; the others in work are stopped and keep what they finished.
     """
-    waiting, working = list(parts), {}
+    waiting = list(parts)
+    working: dict[str, tuple[Part, subprocess.Popen[bytes]]] = {}
     last = time.monotonic()
     try:
         while waiting or working:

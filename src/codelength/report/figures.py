@@ -117,7 +117,7 @@ def training_curves(subjects: Sequence[Subject], by: str) -> Figure | None:
     log = start > 0 and end / start > 30
     words = "; ".join(f"{s.name} ends at {points[-1][1]:.3f}" for s, points in drawn.items())
     drawing = Drawing(WIDTH, 340, f"Validation bits/dim against {label}", f"{words}.")
-    x, y = Scale(start if log else 0, end, 58, WIDTH - 20, log), Scale(low, high, 290, 12)
+    x, y = Scale(start if log else 0, end, 68, WIDTH - 20, log), Scale(low, high, 290, 12)
     draw_axes(drawing, x, y, label + (" (logarithmic)" if log else ""), "bits/dim, validation")
     for subject, points in drawn.items():
         _draw_line(drawing, x, y, points, subject)
@@ -139,12 +139,10 @@ def _above(curves: Any, high: float) -> bool:
     return any(value > high for points in curves for _, value in points)
 
 
-def _draw_line(
-    drawing: Drawing, x: Scale, y: Scale, points: Sequence[tuple[float, float]], subject: Subject, unit: str = ""
-) -> None:
+def _draw_line(drawing: Drawing, x: Scale, y: Scale, points: Sequence[tuple[float, float]], subject: Subject) -> None:
     drawing.path([(x(a), y(b)) for a, b in points], line_class(subject.colour))
     a, b = points[-1]
-    drawing.dot(x(a), y(b), f"{colour_class(subject.colour)} fill", f"{subject.name}: {b:.4f} at {a:,.0f}{unit}")
+    drawing.dot(x(a), y(b), f"{colour_class(subject.colour)} fill", f"{subject.name}: {b:.4f} at {a:,.0f}")
 
 
 def _curve(lines: Sequence[dict[str, Any]], by: str) -> list[tuple[float, float]]:
@@ -157,7 +155,7 @@ def _curve(lines: Sequence[dict[str, Any]], by: str) -> list[tuple[float, float]
 
 
 def k_curves(group: Group) -> Figure | None:
-    """Bounds against the number of samples K; None where there are no curves."""
+    """How far bounds lie above their value at the most samples K, against K; None where there are no curves."""
     curves = {
         m: [(float(k), bits_per_dim(nats, group.num_dims)) for k, nats in sorted(m.evaluation.curve.items())]
         for m in group.measured
@@ -165,24 +163,25 @@ def k_curves(group: Group) -> Figure | None:
     }
     if not curves:
         return None
-    values = [value for points in curves.values() for _, value in points]
-    most = max(points[-1][0] for points in curves.values())
-    low, high = min(values), max(values)
-    margin = 0.06 * max(high - low, 1e-3)
     words = "; ".join(
         f"{m.subject.name}: {points[0][1]:.3f} at K = {points[0][0]:.0f}, {points[-1][1]:.3f} at K = {points[-1][0]:.0f}"
         for m, points in curves.items()
     )
-    drawing = Drawing(WIDTH, 300, f"Bounds on {group.data} against the number of samples K", words)
-    x, y = Scale(1, most, 58, WIDTH - 20, log=True), Scale(low - margin, high + margin, 250, 12)
-    draw_axes(drawing, x, y, "samples K (logarithmic)", "bits/dim, upper bound")
-    for m, points in curves.items():
-        for a, b in points[:-1]:
-            drawing.dot(x(a), y(b), f"{colour_class(m.subject.colour)} fill", f"K = {a:.0f}: {b:.4f}", 2.5)
-        _draw_line(drawing, x, y, points, m.subject, " samples")
+    above = {m: [(k, value - points[-1][1]) for k, value in points] for m, points in curves.items()}
+    heights = [value for points in above.values() for _, value in points]
+    most, low, high = max(points[-1][0] for points in curves.values()), min(heights), max(heights)
+    margin = 0.06 * max(high - low, 1e-4)
+    drawing = Drawing(WIDTH, 320, f"Bounds on {group.data} against the number of samples K", words)
+    x, y = Scale(1, most, 68, WIDTH - 20, log=True), Scale(low - margin, high + margin, 270, 12)
+    draw_axes(drawing, x, y, "samples K (logarithmic)", "bits/dim above the last value")
+    for m, points in above.items():
+        for (a, b), (_, value) in zip(points, curves[m], strict=True):
+            colour = f"{colour_class(m.subject.colour)} fill"
+            drawing.dot(x(a), y(b), colour, f"{m.subject.name} at K = {a:.0f}: ≤ {value:.4f}", 3)
+        drawing.path([(x(a), y(b)) for a, b in points], line_class(m.subject.colour))
     return Figure(
         drawing.render(),
-        "Upper bounds on the code length fall with the number of samples K; where a curve still falls at its end, the "
-        "model's own code is shorter than the bound says.",
+        f"Upper bounds fall with the number of samples K. {words}. Where a curve is still steep at its end, the model's own "
+        "code is shorter than the bound says.",
         legend_of([m.subject for m in curves]),
     )

@@ -54,11 +54,12 @@ def versus(coded: int | None, codec: CodecResult | None) -> Cell:
     if coded is None or codec is None or not codec.total_bytes:
         return NONE
     ratio = coded / codec.total_bytes
-    return Cell(f"{100 * (ratio - 1):+.1f} % of {codec.name}".replace("-", "−"), ratio)
+    return Cell(f"{100 * (ratio - 1):+.1f} %".replace("-", "−"), ratio)
 
 
 def ranking(group: Group, codecs: Sequence[CodecResult] = ()) -> Table:
     """All runs, shortest code first."""
+    best = best_codec(codecs)
     columns = [
         Column("rank", "1 is the shortest code", True),
         Column("model", "the run; leads to its full record"),
@@ -70,9 +71,8 @@ def ranking(group: Group, codecs: Sequence[CodecResult] = ()) -> Table:
         Column("train − test", "negative where the model knows its training data better", True),
         Column("coded bits/dim", "size of the file that decodes to the data", True),
         Column("coded bytes", "of the whole split, header included", True),
-        Column("against best codec", "size of the file against the smallest classical one", True),
+        Column(f"against {best.name if best else 'best codec'}", "size against the smallest classical codec's", True),
     ]
-    best = best_codec(codecs)
     rows = [[Cell(str(i), i), *_row(group, m, best)] for i, m in enumerate(group.measured, start=1)]
     note = "≤ marks an upper bound: the true code length of the model is at most that."
     if not all(m.record.converged for m in group.measured):
