@@ -1,0 +1,75 @@
+"""The scripts of `make check` find what they look for."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(name: str):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A small repository in order."""
+    (tmp_path / "src" / "codelength").mkdir(parents=True)
+    (tmp_path / "src/codelength/__init__.py").write_text('__version__ = "1.2.3"\n')
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [1.2.3]\n\n## [1.2.2]\n")
+    (tmp_path / "Makefile").write_text("demo:\n\ttrue\n")
+    (tmp_path / "docs").mkdir()
+    return tmp_path
+
+
+def test_versions(tree, capsys):
+    script = load("check_version")
+    assert script.main(tree) == 0
+    (tree / "CHANGELOG.md").write_text("# Changelog\n\n## [1.3.0]\n\n## [1.2.3]\n")
+    assert script.main(tree) == 1
+    assert "1.3.0" in capsys.readouterr().err
+    (tree / "CHANGELOG.md").write_text("# Changelog\n")
+    with pytest.raises(ValueError, match="no version found"):
+        script.main(tree)
+
+
+def test_own_versions_agree():
+    assert load("check_version").main(ROOT) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[a](docs/gone.md)", "no such file"),
+        ("[a](#nowhere)", "no such heading"),
+        ("```sh\ncodelength trian x\n```", "no command trian"),
+        ("```sh\ncodelength sample run --colour\n```", "sample has no option --colour"),
+        ("```sh\ncodelength train demo-mnist5k-mode\n```", "no recipe demo-mnist5k-mode ships"),
+        ("```sh\nmake dmeo\n```", "no make target dmeo"),
+    ],
+)
+def test_documents_with_a_fault(tree, capsys, text, problem):
+    script = load("check_documents")
+    (tree / "README.md").write_text(f"# Title\n\n{text}\n")
+    assert script.main([], tree) == 1
+    assert problem in capsys.readouterr().err
+
+
+def test_documents_in_order(tree, capsys):
+    text = "# The title\n[a](#the-title) [b](docs/x.md#part-2) [web](https://example.org)\n```sh\nmake demo\n"
+    text += "codelength data info mnist5k\ncodelength sample run -n 3 \\\n  -o x.png  # a grid\n```\n"
+    (tree / "README.md").write_text(text + "```python\nassert 1 + 1 == 2\n```\n")
+    (tree / "docs" / "x.md").write_text("## Part 2\n[up](../README.md)\n")
+    script = load("check_documents")
+    assert script.main(["--run"], tree) == 0
+    (tree / "README.md").write_text("```python\nassert 1 + 1 == 3\n```\n")
+    assert script.main(["--run"], tree) == 1
+    assert "AssertionError" in capsys.readouterr().err
