@@ -32,6 +32,7 @@ from codelength.space import Space
 
 NETWORKS = ("conv", "dense")
 MAX_LOG_STD = 5.0
+INITIAL_LOG_STD = -2.0
 
 
 class ResidualBlock(nn.Module):
@@ -56,11 +57,15 @@ def _conv_encoder(channels: int, outputs: int, filters: int, blocks: int, downsa
     for level in range(downsamplings):
         layers += [nn.Conv2d(filters if level else channels, filters, 4, stride=2, padding=1)]
         layers += _blocks(filters, blocks)
-    return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(filters, outputs, 1))
+    return nn.Sequential(*layers, nn.Conv2d(filters, outputs, 1))
 
 
 def _conv_decoder(channels: int, outputs: int, filters: int, blocks: int, downsamplings: int) -> nn.Sequential:
-    """(B, channels, H / 2^d, W / 2^d) to (B, outputs, H, W); no layer works at full resolution, for speed."""
+    """(B, channels, H / 2^d, W / 2^d) to (B, outputs, H, W); no layer works at full resolution, for speed.
+
+    Encoder and decoder are linear but for their residual blocks: the fine detail of an image, which a few nonlinear
+    layers would have to learn to pass on, reaches the latents and comes back unharmed from the start.
+    """
     layers: list[nn.Module] = [nn.Conv2d(channels, filters, 3, padding=1)]
     for level in range(downsamplings):
         layers += _blocks(filters, blocks)
@@ -167,15 +172,21 @@ class VAE(LikelihoodModel):
         )
 
     def _start_sane(self) -> None:
-        """q starts at the prior (KL 0), P(x | z) near the likelihood's broad initial distribution."""
+        """q starts narrow and blind to x in its width, P(x | z) near the likelihood's broad initial distribution.
+
+        Were q the prior at first, z would be noise that the decoder learns to ignore before the encoder can use it.
+        """
         layers = (nn.Conv2d, nn.Linear)
         first = [module for module in self.encoder.modules() if isinstance(module, layers)][-1]
         last = [module for module in self.decoder.modules() if isinstance(module, layers)][-1]
         assert first.bias is not None
         assert last.bias is not None
         with torch.no_grad():
-            first.weight.zero_()
-            first.bias.zero_()
+            _, log_std_weight = first.weight.chunk(2)
+            mean_bias, log_std_bias = first.bias.chunk(2)
+            log_std_weight.zero_()
+            mean_bias.zero_()
+            log_std_bias.fill_(INITIAL_LOG_STD)
             last.weight.mul_(0.1)
             # PixelShuffle and Unflatten both keep the outputs of a likelihood parameter together.
             initial = self.likelihood.initial()
