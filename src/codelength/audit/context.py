@@ -106,7 +106,7 @@ class Context:
         enumerated = enumerate_total(self.subject.log_prob, self.inputs, ENUMERATION_LIMIT, self.seconds(0.2))
         if enumerated is not None:
             return enumerated
-        steps = min(800, max(100, 6 * self.inputs.space.num_dims))
+        steps = min(4000, max(300, 40 * self.inputs.space.num_dims))
         return sampled_total(
             self.subject.log_prob,
             self.inputs,

@@ -19,19 +19,27 @@ NODES = 4096
 NODES_2D = 384
 
 
-class Logistics:
-    """Independent logistics: broad tails, so that a density outside the levels is found too."""
+class Broad:
+    """Uniform over the levels, or independent logistics with tails far beyond them: half and half.
 
-    def __init__(self, loc: np.ndarray, scale: np.ndarray) -> None:
-        self.loc, self.scale = loc, scale
+    The first is where densities with bounded support are, the second finds mass outside the levels.
+    """
+
+    def __init__(self, dims: int, offset: int, levels: int) -> None:
+        self.dims, self.offset, self.levels = dims, offset, levels
+        self.scale = levels / 4
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        u = rng.uniform(1e-12, 1 - 1e-12, size=(n, len(self.loc)))
-        return self.loc + self.scale * np.log(u / (1 - u))
+        u = rng.uniform(1e-12, 1 - 1e-12, size=(n, self.dims))
+        wide = self.offset + self.levels / 2 + self.scale * np.log(u / (1 - u))
+        return np.where(rng.random((n, 1)) < 0.5, self.offset + self.levels * u, wide)
 
     def log_prob(self, y: np.ndarray) -> np.ndarray:
-        t = np.abs((y - self.loc) / self.scale)
-        return np.asarray((-t - 2 * np.log1p(np.exp(-t)) - np.log(self.scale)).sum(1))
+        t = np.abs((y - self.offset - self.levels / 2) / self.scale)
+        wide = (-t - 2 * np.log1p(np.exp(-t)) - np.log(self.scale)).sum(1)
+        inside = ((y >= self.offset) & (y < self.offset + self.levels)).all(1)
+        uniform = np.where(inside, -self.dims * math.log(self.levels), -np.inf)
+        return np.asarray(np.logaddexp(wide, uniform) - math.log(2))
 
 
 class Cells:
@@ -51,9 +59,9 @@ class Cells:
 
 
 class Gaussians:
-    """A Gaussian fitted to points, with three widths, and broad logistics: a normalized mixture."""
+    """A Gaussian fitted to points, with three widths, and a broad part: a normalized mixture."""
 
-    def __init__(self, points: np.ndarray, broad: Logistics) -> None:
+    def __init__(self, points: np.ndarray, broad: Broad) -> None:
         self.mean, self.broad = points.mean(0), broad
         dims = points.shape[1]
         covariance = np.atleast_2d(np.cov(points, rowvar=False))
@@ -126,20 +134,27 @@ def _sampled(context: Context) -> Total:
     def log_p(y: np.ndarray) -> np.ndarray:
         return log_density(context, y)
 
-    middle = np.full(space.num_dims, space.offset + space.levels / 2)
-    broad = Logistics(middle, np.full(space.num_dims, space.levels / 4))
+    broad = Broad(space.num_dims, space.offset, space.levels)
     cells = Cells(Reference.fit(context.points, space.levels), space.offset, space.levels)
     runs = [_ratios(log_p, cells, samples, rng)]
+    highest = math.inf
     if not proves_excess(runs[0]):
-        steps = min(800, max(150, 8 * space.num_dims))
+        steps = min(4000, max(300, 40 * space.num_dims))
         seconds = context.seconds(0.05)
         weights, states = anneal(
-            log_p, broad, real_moves(broad.scale), chains=64, steps=steps, rng=rng, seconds=seconds
+            log_p,
+            broad,
+            real_moves(np.full(space.num_dims, broad.scale)),
+            chains=64,
+            steps=steps,
+            rng=rng,
+            seconds=seconds,
         )
+        highest = float(log_p(states).max())
         fitted = Gaussians(_resample(weights, states, rng), broad)
         more = samples * 8 if context.seconds(0.1) > 1 else samples
         runs += [weights, _ratios(log_p, fitted, more, rng)]
-    return replace(_summary(runs), count=sum(map(len, runs)))
+    return replace(_summary(runs), count=sum(map(len, runs)), highest=highest)
 
 
 def _resample(weights: np.ndarray, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -41,17 +41,18 @@ def measure(context: Context, columns: np.ndarray, bases: Tensor) -> Dependencie
     rng = context.inputs.generator("perturb")
     change = np.zeros((space.num_dims, len(columns)))
     top = space.levels - 1
-    rows = max(1, 2**21 // (space.num_dims * space.levels))
+    rows = max(1, 2**20 // (space.num_dims * space.levels))
     for base in bases:
         flat = (base.reshape(-1) - space.offset).numpy()
         for start in range(0, len(columns), rows):
             part = columns[start : start + rows]
-            batch = np.repeat(flat[None], 2 * len(part) + 1, axis=0)
-            here = np.arange(len(part))
-            batch[1 + here, part] = np.where(flat[part] > top / 2, 0, top)
-            batch[1 + len(part) + here, part] = (flat[part] + rng.integers(1, top + 1, size=len(part))) % (top + 1)
-            table = subject.table(as_data(batch, space))
-            difference = (table[1:] - table[:1]).abs().amax(-1).numpy().reshape(2, len(part), -1).max(0)
+            same, here = np.repeat(flat[None], 2 * len(part), axis=0), np.arange(len(part))
+            batch = same.copy()
+            batch[here, part] = np.where(flat[part] > top / 2, 0, top)
+            batch[len(part) + here, part] = (flat[part] + rng.integers(1, top + 1, size=len(part))) % (top + 1)
+            # Row against the same row of the same batch size: matrix products may round rows differently.
+            before, after = subject.table(as_data(same, space)), subject.table(as_data(batch, space))
+            difference = (after - before).abs().amax(-1).numpy().reshape(2, len(part), -1).max(0)
             change[:, start : start + len(part)] = np.maximum(change[:, start : start + len(part)], difference.T)
     return Dependencies(change, columns, len(columns) == space.num_dims)
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
+from codelength.audit.bound_totals import check_bound_sums
 from codelength.audit.context import Context, relative
 from codelength.audit.density_totals import density_total
 from codelength.audit.evidence import log_mean, log_wealth, proves_excess
 from codelength.audit.reference import Reference
-from codelength.audit.totals import Total, enumerate_total
+from codelength.audit.totals import Total, far_too_little
 from codelength.audit.verdict import Findings, Verdict
 
 SUM_TOLERANCE = 1e-6
 FLOAT32_SUM_TOLERANCE = 1e-4
-BOUND_ENUMERATION = 256
 EXCESS_CAUSE = (
     "a probability computed only for the value that occurred, a missing or misplaced normalizer or log K, averaged logits, a missing "
     "constant of dequantization, or data outside the likelihood's support (grey values under a Bernoulli)"
@@ -37,7 +36,7 @@ def probe(context: Context) -> Verdict:
     if subject.has_density:
         _density(context, found)
     if subject.has_bound and subject.is_mass:
-        _bound(context, found)
+        check_bound_sums(context, found)
     return found.verdict()
 
 
@@ -51,13 +50,13 @@ def _conditionals(context: Context, found: Findings) -> None:
     subject, inputs, tolerance = context.subject, context.inputs, sum_tolerance(context)
     worst, rows = 0.0, 0
     x = torch.cat([inputs.extremes(), inputs.data(16)])
-    for attempt in range(12):
+    for attempt in range(24):
         table = subject.table(x)
         sums, low = table.sum(-1), float(table.min())
         worst, rows = max(worst, float((sums - 1).abs().max()), -low), rows + sums.numel()
         if worst > tolerance or context.seconds(0.1) < 0.3:
             break
-        count = context.affordable("conditionals", 24, 0.01, 2)
+        count = context.affordable("conditionals", 40, 0.002, 2)
         x = torch.cat([inputs.noise(count, f"p1-{attempt}"), inputs.mixed(count, f"p1-{attempt}")])
     found.evidence |= {"conditional_rows": rows, "conditional_max_deviation": worst}
     if worst > tolerance:
@@ -119,10 +118,12 @@ def judge_total(context: Context, found: Findings, total: Total, what: str) -> N
             f"e^{total.log_wealth:.1f}, estimated sum e^{total.log_value:.1f}",
             EXCESS_CAUSE,
         )
+    elif far_too_little(total, context.inputs.space.uniform_nats, -2.0 * context.inputs.space.num_dims):
+        found.fail(f"the {what} sum to far less than 1 (estimate e^{total.log_value:.1f})", DEFICIT_CAUSE)
     else:
         found.passed(f"no evidence of a sum above 1 in {total.count} data ({total.method})")
-        if total.log_value < math.log(0.9) and total.effective > 0.5:
-            found.note(f"the sum seems to be about {size:.3g}; below 1 it flatters no number")
+        if total.log_value < math.log(0.9) and total.effective > 0.3:
+            found.note(f"the sum was estimated to be {size:.3g}, which may miss narrow peaks")
 
 
 def _distinct_data(context: Context, found: Findings) -> None:
@@ -160,10 +161,10 @@ def _reverse(context: Context, found: Findings, total: Total) -> None:
 def _density(context: Context, found: Findings) -> None:
     total = density_total(context)
     found.evidence |= total.evidence("density")
-    judge_density(found, total)
+    judge_density(context, found, total)
 
 
-def judge_density(found: Findings, total: Total) -> None:
+def judge_density(context: Context, found: Findings, total: Total) -> None:
     """A finding from the integral of a density."""
     size = math.exp(min(total.log_value, 700.0))
     if total.exact and abs(size - 1) > 5e-3 and total.log_value > 0:
@@ -173,7 +174,7 @@ def judge_density(found: Findings, total: Total) -> None:
             f"the density integrates to more than 1: e-value e^{total.log_wealth:.1f}, estimate e^{total.log_value:.2f}",
             "a missing Jacobian of the preprocessing, or a constant of the rescaling",
         )
-    elif total.log_value < -3 and total.effective > 0.2:
+    elif far_too_little(total, context.inputs.space.uniform_nats, -3.0 * context.inputs.space.num_dims):
         found.fail(
             f"the density integrates to about e^{total.log_value:.1f} instead of 1",
             "a Jacobian or a constant of the rescaling with the wrong sign, counted twice or missing",
@@ -185,62 +186,3 @@ def judge_density(found: Findings, total: Total) -> None:
         )
     else:
         found.passed(f"the density's integral is not above 1 ({total.method}, estimate {size:.3g})")
-
-
-def _bound(context: Context, found: Findings) -> None:
-    """exp of a lower bound sums to at most 1, for one sample and for several."""
-    for k in (1, 8):
-        log_total, margin, count, log_e = _bound_total(context, k)
-        found.evidence |= {f"bound_log_total_k{k}": log_total, f"bound_log_e_value_k{k}": log_e}
-        if log_total > margin or log_e >= math.log(1e5):
-            found.fail(
-                f"exp of the bound at K = {k} sums to more than 1 (log {log_total:.3g}, e-value e^{log_e:.1f}): it bounds no "
-                "probability",
-                "a missing log K, a sum over samples inside or outside the wrong logarithm, a dropped KL or log q term, "
-                "exponentiated noisy bounds, or a density's constant",
-            )
-            return
-        found.passed(f"exp of the bound at K = {k} sums to no more than 1 ({count} data)")
-
-
-def damped(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of M noisy bounds, (M, n) -> (n,), less their variance, and the variance s^2 / M of the mean.
-
-    E exp(mean) is up to exp(s^2 / 2M) larger than exp(E mean), which is what must not exceed P; s^2 / M is subtracted. An infinite
-    bound is a probability of 0.
-    """
-    finite = values.isfinite().all(0)
-    safe = torch.where(finite, values, torch.zeros_like(values))
-    variance = safe.var(0) / len(values)
-    return torch.where(finite, safe.mean(0) - variance, torch.full_like(variance, -torch.inf)), variance
-
-
-def _bound_total(context: Context, k: int) -> tuple[float, float, int, float]:
-    """Log of Σ exp(mean bound), the margin its noise allows, data scored, and the log e-value where it was sampled.
-
-    See `damped` for the noise.
-    """
-    repeats, inputs = 16, context.inputs
-    collected: dict[str, Tensor] = {}
-
-    def score(x: Tensor) -> Tensor:
-        values = context.repeated_bounds(x, k, repeats, f"total-{k}")
-        mean, variance = damped(values)
-        collected["variance"] = torch.cat([collected.get("variance", variance[:0]), variance])
-        return mean
-
-    total = enumerate_total(score, inputs, BOUND_ENUMERATION, math.inf)
-    if total is not None:
-        margin = 1e-3 + 5 * float(collected["variance"].max().sqrt())
-        return total.log_value, margin, total.count, 0.0
-    reference = Reference.fit(context.points, inputs.space.levels)
-    affordable = context.affordable("bound", 256 * repeats * k, 0.05, 32 * repeats * k) // (repeats * k)
-    x = reference.sample(affordable, inputs.generator("bound-total", k))
-    data = torch.from_numpy(x).reshape(-1, *inputs.space.sizes) + inputs.space.offset
-    ratios = score(data).numpy() - reference.log_prob(x)
-    return (
-        log_mean(ratios),
-        math.inf,
-        len(x),
-        log_wealth(ratios) if not proves_excess(ratios) else max(12.0, log_wealth(ratios)),
-    )

@@ -16,10 +16,10 @@ from codelength.audit.context import Context
 from codelength.audit.subject import ProbeError
 from codelength.audit.verdict import Findings, Verdict
 from codelength.data.dataset import Split
-from codelength.errors import CodelengthError
 
 BATCH_SIZES = (1, 7, 64)
 EXAMPLES = 150
+PIXEL_CAUSE = "division by H * W instead of C * H * W"
 LOOP_CAUSE = "the last batch dropped, a mean of batch means, a denominator of batches * batch size, a fixed number of batches, or data skipped"
 
 
@@ -142,7 +142,7 @@ def _judge(
         if unit is not None:
             found.fail(
                 f"evaluate{label} returns {unit}, not a number a dim: the channels are dims too",
-                "division by H * W instead of C * H * W",
+                PIXEL_CAUSE,
             )
         else:
             nearest = min(expected.items(), key=lambda item: abs(item[1] - number) / max(1e-9, abs(item[1])))
@@ -155,6 +155,21 @@ def _judge(
     found.passed(
         f"{prefix}evaluate returns the mean of the known values at batch sizes {', '.join(map(str, BATCH_SIZES))} and {len(x)}"
     )
+
+
+def check_loop_unit(context: Context, found: Findings) -> None:
+    """The unit of what `evaluate` returns, on one batch: dims are counted with their channels."""
+    subject = context.subject
+    if not subject.has_log_prob or not isinstance(subject.model, ForeignModel):
+        return
+    x = context.inputs.data(32)
+    values = subject.log_prob(x, model=subject.model).numpy()
+    for name, number in numbers_in(_loop_of(subject.model)([x])).items():
+        unit = match(number, wrong_readings(values, context), 2e-5)
+        if unit is not None and match(number, readings(values, context), 2e-5) is None:
+            found.fail(f"evaluate {name} returns {unit}: the channels are dims too".replace("  ", " "), PIXEL_CAUSE)
+            return
+    found.passed("evaluate returns no unit of its own")
 
 
 def _same_for_all_sizes(found: Findings, x: Tensor, evaluate: Callable[..., Any]) -> None:
@@ -248,8 +263,10 @@ def _our_loop(context: Context, found: Findings) -> None:
             results.append(
                 per_example_nats(context.subject.model, split, batch_size=size, seed=context.seed).code_length
             )
-    except CodelengthError as error:
-        found.fail(f"the evaluation loop refuses it: {error}", "infinite or undefined values on ordinary data")
+    except Exception as error:  # a foreign model may raise anything, for instance on a batch of one datum
+        found.fail(
+            f"the evaluation loop stops: {type(error).__name__}: {error}", "undefined values, or a batch of one datum"
+        )
         return
     worst = max(float(np.max(np.abs(r - results[0]) / (1 + np.abs(results[0])))) for r in results)
     found.evidence |= {

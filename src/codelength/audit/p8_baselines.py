@@ -7,9 +7,9 @@ import math
 import numpy as np
 import torch
 
+from codelength.audit.bound_totals import damped
 from codelength.audit.context import Context
 from codelength.audit.evidence import LOG_WEALTH_ALARM, log_wealth
-from codelength.audit.p1_normalization import damped
 from codelength.audit.plausible import plausible_minimum
 from codelength.audit.verdict import Findings, Verdict
 from codelength.data.dataset import Split

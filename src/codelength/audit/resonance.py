@@ -12,7 +12,7 @@ import torch
 
 from codelength.audit.context import Context
 from codelength.audit.inputs import all_data
-from codelength.audit.totals import ENUMERATION_LIMIT, Total, sampled_total
+from codelength.audit.totals import ENUMERATION_LIMIT, Total, far_too_little, sampled_total
 from codelength.audit.verdict import Findings
 from codelength.space import Space
 
@@ -139,16 +139,20 @@ def _matching_unit(context: Context, total: Total) -> str | None:
             if abs(float(torch.logsumexp(factor * values, 0))) < 1e-3:
                 return name
         return None
-    for name, factor in unit_factors(space).items():
+    factors = unit_factors(space)
+    if not (total.excess or far_too_little(total, space.uniform_nats, -2.0 * space.num_dims)):
+        factors = {"in bits": factors["in bits"]}  # a low estimate alone is mostly a hard problem
+    for name, factor in factors.items():
         scaled = sampled_total(
             lambda x, factor=factor: factor * subject.log_prob(x),  # type: ignore[misc]
             context.inputs,
             context.points,
-            seconds=context.seconds(0.01),
+            seconds=context.seconds(0.02),
             name=f"unit {name}",
             samples=context.affordable("log_prob", 512, 0.01),
-            anneal_steps=100,
+            anneal_steps=min(2000, max(200, 20 * space.num_dims)),
         )
-        if not scaled.excess and abs(scaled.log_value) < 0.1 and scaled.effective > 0.05:
+        error = math.sqrt((1 / max(scaled.effective, 1e-9) - 1) / 512)
+        if not scaled.excess and abs(scaled.log_value) < min(0.3, 0.1 + 4 * error) and scaled.effective > 0.05:
             return name
     return None

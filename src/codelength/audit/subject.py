@@ -13,7 +13,7 @@ from torch import Tensor
 
 from codelength.adapters.foreign import ForeignModel, is_module
 from codelength.adapters.table import conditional_table
-from codelength.errors import CodelengthError
+from codelength.errors import CodelengthError, EvaluationError
 from codelength.functional import log_mean_exp
 from codelength.models.base import LikelihoodModel, can
 from codelength.space import Space
@@ -124,6 +124,8 @@ class Probed:
             try:
                 return self._first_score(self.model, x[:1])
             except Exception as error:
+                if isinstance(error, EvaluationError):  # it answers, but not one number a datum: the probes say so
+                    return torch.zeros(1)
                 raise ProbeError(f"{self.name} cannot score data of its space: {_first_line(error)}") from error
 
     def _first_score(self, model: Any, x: Tensor) -> Tensor:

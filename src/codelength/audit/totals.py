@@ -25,6 +25,7 @@ from codelength.audit.reference import Reference
 
 Method = Literal["enumeration", "quadrature", "importance sampling", "annealed importance sampling"]
 ENUMERATION_LIMIT = 2**16
+DEFICIT = -5.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Total:
         excess: Whether it proves a total above one.
         log_wealth, log_mean_ratio: The e-values that do, where it was sampled.
         effective: Effective sample size of the best run's weights, as a share of its samples; near 1 where the estimate is good.
-        states: Where the function has its mass, (n, D) counted from 0.
+        highest: Largest value of the function that was found, where chains looked for it.
         count: Data scored.
     """
 
@@ -49,7 +50,7 @@ class Total:
     log_wealth: float = 0.0
     log_mean_ratio: float = -math.inf
     effective: float = 1.0
-    states: np.ndarray | None = None
+    highest: float = math.inf
     count: int = 0
 
     def evidence(self, prefix: str) -> dict[str, float | str | int]:
@@ -108,7 +109,7 @@ def sampled_total(
     deadline = time.perf_counter() + seconds
     runs = [_importance(log_p, Reference.fit(points, space.levels), samples, rng, deadline)]
     method: Method = "importance sampling"
-    states = None
+    highest = math.inf
     if not proves_excess(runs[0]) and anneal_steps:
         base = Reference.plain(points[-1], space.levels)
         left = max(0.05, (deadline - time.perf_counter()) / 2)
@@ -116,9 +117,10 @@ def sampled_total(
             log_p, base, level_moves(space.levels), chains=64, steps=anneal_steps, rng=rng, seconds=left
         )
         fitted = Reference.fit([states, *points], space.levels)
+        highest = float(max(log_p(states).max(), *(log_p(p).max() for p in points)))
         runs += [weights, _importance(log_p, fitted, samples, rng, deadline)]
         method = "annealed importance sampling"
-    return _combine(runs, method, states)
+    return _combine(runs, method, highest)
 
 
 def _importance(
@@ -140,7 +142,7 @@ def _importance(
     return np.concatenate(ratios)
 
 
-def _combine(runs: list[np.ndarray], method: Method, states: np.ndarray | None) -> Total:
+def _combine(runs: list[np.ndarray], method: Method, highest: float) -> Total:
     """The best of several runs: e-values are averaged, the estimate is that of the run with the evenest weights."""
     wealth = float(logsumexp([log_wealth(run) for run in runs]) - math.log(len(runs)))
     largest = float(logsumexp([log_mean(run) for run in runs]) - math.log(len(runs)))
@@ -153,6 +155,15 @@ def _combine(runs: list[np.ndarray], method: Method, states: np.ndarray | None) 
         log_wealth=wealth,
         log_mean_ratio=largest,
         effective=effective_fraction(best),
-        states=states,
+        highest=highest,
         count=sum(map(len, runs)),
     )
+
+
+def far_too_little(total: Total, uniform_nats: float, margin: float) -> bool:
+    """Whether almost all of the probability is nowhere to be found.
+
+    Either samples that cover the function well put its total below e^-5, or the highest value that annealed chains climbed to is below
+    the uniform probability, which some x must reach, by `margin` nats. A narrow peak can hide from both only if it holds 99% of all.
+    """
+    return (total.log_value < DEFICIT and total.effective > 0.2) or total.highest + uniform_nats < margin
