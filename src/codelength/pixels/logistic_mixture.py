@@ -13,6 +13,7 @@ Reference: PixelCNN++, arXiv:1701.05517, eqs. (1)-(3).
 from __future__ import annotations
 
 import itertools
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class LogisticMixtureChannel(ChannelDistribution):
         return torch.logsumexp(torch.log_softmax(self.logits, dim=-1) + log_mass, dim=-1)
 
     def probs(self) -> Tensor:
-        weights, mean, log_scale = self._float64()
+        weights, mean, log_scale = self._float64
         value = torch.arange(self.levels, device=mean.device)
         total = torch.zeros((*mean.shape[:-1], self.levels), dtype=torch.float64, device=mean.device)
         for k in range(mean.shape[-1]):  # a loop keeps memory at one table, not K
@@ -41,28 +42,44 @@ class LogisticMixtureChannel(ChannelDistribution):
         return total
 
     def cdf(self, value: Tensor) -> Tensor:
-        weights, mean, log_scale = self._float64()
+        weights, mean, log_scale = self._float64
         cdf = (weights * discretized_logistic_cdf(value.unsqueeze(-1), mean, log_scale, self.levels)).sum(-1)
         return torch.where(value >= self.levels - 1, torch.ones_like(cdf), cdf)
 
     def sample(self, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
-        device = generator.device if generator is not None else torch.device("cpu")
-        draws = torch.rand((2, *self.logits.shape[:-1]), generator=generator, dtype=torch.float64, device=device)
-        pick, uniform = draws.to(self.logits.device)
-        logits, mean, log_scale = self.logits.double(), self.component_mean.double(), self.log_scale.double()
-        if temperature == 0:
-            component, noise = logits.argmax(-1), torch.zeros_like(uniform)
-        else:
-            weights = torch.softmax(logits / temperature, dim=-1)
-            component = (weights.cumsum(-1) < pick.unsqueeze(-1)).sum(-1).clamp(max=weights.shape[-1] - 1)
-            noise = torch.logit(uniform.clamp(1e-16, 1 - 1e-16)) * temperature
-        mean = mean.gather(-1, component.unsqueeze(-1)).squeeze(-1)
-        scale = log_scale.gather(-1, component.unsqueeze(-1)).squeeze(-1).exp()
-        # A logistic draw rounded to the nearest level, edge bins taking what lies beyond them.
-        return (((mean + scale * noise) + 1) / 2 * (self.levels - 1)).round().clamp(0, self.levels - 1).long()
+        component, noise = _draw(self.logits, -1, 1, generator, temperature)
+        index = component.unsqueeze(-1)
+        mean, log_scale = (p.double().gather(-1, index).squeeze(-1) for p in (self.component_mean, self.log_scale))
+        return _nearest_level(mean + log_scale.exp() * noise[0], self.levels)
 
+    @cached_property
     def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
         return torch.softmax(self.logits.double(), dim=-1), self.component_mean.double(), self.log_scale.double()
+
+
+def _draw(
+    logits: Tensor, dim: int, channels: int, generator: torch.Generator | None, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """A component for each place and standard logistic noise for each channel, (channels, *places), float64.
+
+    One uniform number a draw, by inversion, so that draws depend on the generator alone. At temperature 0 the component
+    is the likeliest and the noise zero.
+    """
+    if temperature == 0:
+        component = logits.argmax(dim)
+        return component, torch.zeros((channels, *component.shape), dtype=torch.float64, device=logits.device)
+    cumulative = torch.softmax(logits.double() / temperature, dim=dim).cumsum(dim)
+    places = cumulative.select(dim, 0).shape
+    device = generator.device if generator is not None else torch.device("cpu")
+    uniform = torch.rand((1 + channels, *places), generator=generator, dtype=torch.float64, device=device)
+    uniform = uniform.to(logits.device)
+    component = (cumulative < uniform[0].unsqueeze(dim)).sum(dim).clamp_(max=logits.shape[dim] - 1)
+    return component, torch.logit(uniform[1:].clamp_(1e-16, 1 - 1e-16)) * temperature
+
+
+def _nearest_level(y: Tensor, levels: int) -> Tensor:
+    """The level whose bin holds y, on the scale where levels span [−1, 1]; the edge bins take what lies beyond them."""
+    return ((y + 1) / 2 * (levels - 1)).round().clamp(0, levels - 1).long()
 
 
 class LogisticMixture(PixelDistribution):
@@ -130,3 +147,21 @@ class LogisticMixture(PixelDistribution):
         for log_mass in self._component_log_masses(value):
             joint = joint + log_mass
         return torch.logsumexp(joint, dim=1).flatten(1).sum(1, dtype=torch.float64)
+
+    def _sample_once(self, generator: torch.Generator | None, temperature: float) -> Tensor:
+        """Draw the component, then its channels one after the other: cheaper than channel by channel of the mixture."""
+        component, noise = _draw(self.logits, 1, self.channels, generator, temperature)
+
+        def chosen(parameters: Tensor) -> Tensor:
+            index = component[:, None, None].expand(-1, 1, *parameters.shape[2:])
+            return parameters.double().gather(1, index)  # (B, 1, ..., *S)
+
+        mean, scale = chosen(self.component_mean), chosen(self.log_scale).exp()
+        coefficients = None if self.coefficients is None else chosen(self.coefficients)
+        picked = LogisticMixture(component.unsqueeze(1), mean, scale, self.levels, coefficients)
+        values: list[Tensor] = []
+        for c in range(self.channels):
+            scaled = picked._scale(torch.stack(values, dim=1)) if values else mean[:, 0, :0]
+            centre = picked._conditional_mean(c, scaled)[:, 0]
+            values.append(_nearest_level(centre + scale[:, 0, c] * noise[c], self.levels))
+        return torch.stack(values, dim=1)
