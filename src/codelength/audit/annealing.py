@@ -82,10 +82,10 @@ def anneal(
     x = base.sample(chains, rng)
     log_q = base.log_prob(x)
     log_target = log_p(x)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(3):
         base.log_prob(x), log_p(x)
-    cost = (time.perf_counter() - started) / 2  # proposals and the rest take about as long again as one third
+    cost = (time.process_time() - started) / 2  # proposals and the rest take about as long again as one third
     steps = max(8, min(steps, int(seconds / max(cost, 1e-6))))
     weights = np.zeros(chains)
     beta_before = 0.0

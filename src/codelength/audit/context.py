@@ -49,7 +49,7 @@ class Context:
     fresh_process: bool = True
     notes: list[str] = field(default_factory=list)
     order: list[int] | None = None
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=time.process_time)
 
     @property
     def audited(self) -> Split | None:
@@ -65,7 +65,7 @@ class Context:
 
     def seconds(self, share: float) -> float:
         """A share of the budget, and not more than what is left of it; a little at least."""
-        left = self.budget - (time.perf_counter() - self.started)
+        left = self.budget - (time.process_time() - self.started)
         return max(0.2, min(share * self.budget, left))
 
     def rng_seed(self, *names: int | str) -> int:
@@ -111,7 +111,7 @@ class Context:
             self.subject.log_prob,
             self.inputs,
             self.points,
-            seconds=self.seconds(0.05),
+            seconds=self.seconds(0.1),
             name="log_prob",
             samples=self.affordable("log_prob", 1024),
             anneal_steps=steps,
@@ -157,8 +157,11 @@ class Context:
             return None
         x = self.inputs.everything(self.affordable("conditionals", 32), "table-difference")
         index = (x - self.inputs.space.offset).flatten(1).unsqueeze(-1)
-        table = subject.table(x)
-        return subject.log_prob(x), table.gather(-1, index).squeeze(-1).clamp(min=0).log().sum(1)
+        chosen = subject.table(x).gather(-1, index).squeeze(-1).clamp(min=0)
+        log_prob = subject.log_prob(x)
+        # A table of probabilities underflows where a log probability does not.
+        kept = (chosen.amin(1) > 1e-290) | (log_prob > -300)
+        return log_prob[kept], chosen[kept].log().sum(1)
 
     def affordable(self, member: str, wanted: int, share: float = 0.05, least: int = 8) -> int:
         """How many of `wanted` data a share of the budget can score, at least `least`."""

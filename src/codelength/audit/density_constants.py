@@ -125,5 +125,5 @@ def _jacobian_gap(transform: Transform, y: Tensor) -> float | None:
     for i in range(len(y)):
         matrix = jacobian(lambda v: transform(v.unsqueeze(0))[0].flatten(), y[i])
         exact = torch.linalg.slogdet(matrix.reshape(y[0].numel(), -1).double())[1]
-        worst = max(worst, abs(float(exact) - float(log_det[i])))
+        worst = max(worst, abs(float(exact) - float(log_det[i].detach())))
     return worst

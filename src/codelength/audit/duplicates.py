@@ -58,7 +58,7 @@ def _close(a: np.ndarray, b: np.ndarray, x: np.ndarray, others: np.ndarray, limi
 
 def reduced(x: np.ndarray, space: Space) -> np.ndarray:
     """Block means of each datum, (n, d), with mean 0 and norm 1; constant data become 0."""
-    values = x.astype(np.float32)
+    values: np.ndarray = x.astype(np.float32)
     for axis in range(2 if space.kind == "image" else 1, values.ndim):
         blocks = min(REDUCED if space.kind == "image" else REDUCED**2, values.shape[axis])
         edges = np.linspace(0, values.shape[axis], blocks + 1).astype(np.int64)[:-1]

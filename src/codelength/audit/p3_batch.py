@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from codelength.audit.context import Context, relative
-from codelength.audit.subject import ProbeError
+from codelength.audit.subject import Probed, ProbeError
 from codelength.audit.verdict import Findings, Verdict
 
 CAUSE = (
@@ -23,32 +25,29 @@ Score = Callable[[Tensor], Tensor]
 def probe(context: Context) -> Verdict:
     """Scores alone, in pairs, among others, among extremes, duplicated and shuffled."""
     found, subject = Findings("P3"), context.subject
-    models = (
-        [("", subject.model)]
-        if subject.precise is subject.model
-        else [("", subject.model), ("float64 ", subject.precise)]
-    )
+    models = [("", subject.model)]
+    if subject.precise is not subject.model:
+        models.append(("float64 ", subject.precise))
     for prefix, model in models:
-        precise = subject.in_float64 if model is subject.precise else False
-        tolerance = TOLERANCE[precise]
-        if subject.has_log_prob:
-            _compare(context, found, f"{prefix}log_prob", lambda x, m=model: subject.log_prob(x, model=m), tolerance)
-        if subject.has_density:
-            shift = subject.real_dtype
-            _compare(
-                context,
-                found,
-                f"{prefix}density",
-                lambda x, m=model, t=shift: subject.density(
-                    x.to(t if m is subject.precise else m.dtype) + 0.5, model=m
-                ),
-                tolerance,
-            )
-        if subject.has_table:
-            _compare(context, found, f"{prefix}conditionals", lambda x, m=model: subject.table(x, model=m), tolerance)
+        for member, score in _scores(subject, model).items():
+            precise = subject.in_float64 and model is subject.precise
+            _compare(context, found, prefix + member, score, TOLERANCE[precise])
     if subject.has_bound:
         _bounds(context, found)
     return found.verdict()
+
+
+def _scores(subject: Probed, model: Any) -> dict[str, Score]:
+    """What the model answers without noise, by name."""
+    dtype = subject.real_dtype if model is subject.precise else model.dtype
+    scores: dict[str, Score] = {}
+    if subject.has_log_prob:
+        scores["log_prob"] = partial(subject.log_prob, model=model)
+    if subject.has_density:
+        scores["density"] = lambda x: subject.density(x.to(dtype) + 0.5, model=model)
+    if subject.has_table:
+        scores["conditionals"] = partial(subject.table, model=model)
+    return scores
 
 
 def _batches(context: Context) -> tuple[Tensor, list[Tensor]]:

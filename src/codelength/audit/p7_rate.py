@@ -37,7 +37,7 @@ Decode = Callable[[bytes, int], Tensor]
 def probe(context: Context) -> Verdict:
     """By the model's own codec, by this package's, or by coding with its conditionals."""
     found, subject = Findings("P7"), context.subject
-    if subject.answers("encode") and subject.answers("decode"):
+    if isinstance(subject.model, ForeignModel) and subject.answers("encode") and subject.answers("decode"):
         model = subject.model
         other = copy.deepcopy(subject.pristine) if subject.pristine is not None else model
         if other is model:

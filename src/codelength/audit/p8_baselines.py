@@ -80,10 +80,10 @@ def _uniform(context: Context, found: Findings, mean: float, error: float) -> No
     found.evidence["uniform_bits_per_dim"] = math.log2(context.inputs.space.levels)
     if mean > uniform * (1 + UNIFORM_MARGIN) + 5 * error:
         found.fail(f"{mean / uniform:.3g} times the code length of the uniform model", WORSE_CAUSE)
-    elif mean > uniform:
+    elif mean > uniform * (1 + 1e-6):
         found.warn(f"no better than the uniform model ({mean / uniform:.4g} of its code length)", WORSE_CAUSE)
     else:
-        found.passed("better than uniform")
+        found.passed("not worse than uniform")
 
 
 def _table(context: Context, found: Findings, nats: np.ndarray) -> None:

@@ -184,7 +184,7 @@ class Probed:
 
     def _chunked(self, member: str, function: Callable[[Tensor], Tensor], x: Tensor, rows: int | None = None) -> Tensor:
         rows = max(1, rows if rows is not None else min(4096, ROW_NUMBERS // max(1, x[0].numel())))
-        started, results = time.perf_counter(), []
+        started, results = time.process_time(), []
         for start in range(0, len(x), rows):
             part = x[start : start + rows]
             try:
@@ -198,7 +198,8 @@ class Probed:
             if bool(value.isnan().any()):
                 raise ProbeError(f"{member} returned NaN for {int(value.isnan().any(-1).sum())} data of its space")
             results.append(value.detach().cpu().double())
-        self.seconds[member] = (time.perf_counter() - started) / len(x)
+        cost = (time.process_time() - started) / len(x)
+        self.seconds[member] = min(cost, self.seconds.get(member, cost))  # small batches cost more a datum
         return torch.cat(results)
 
 
