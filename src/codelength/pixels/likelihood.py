@@ -91,7 +91,8 @@ def _logistic_mixture(space: Space, components: int = 10, coupling: bool | None 
     def distribution(parameters: Tensor) -> LogisticMixture:
         # float32 at least: levels of 2 / 255 are not resolved by bfloat16, nor those of 16-bit data by float32.
         wide = parameters.dtype == torch.float64 or levels > 4096
-        parameters = parameters.double() if wide else parameters.float()
+        # Components and channels are slices of dim 1: element-wise work on them is twice as fast if they have no gaps.
+        parameters = (parameters.double() if wide else parameters.float()).contiguous()
         logits, rest = parameters[:, :k], parameters[:, k:].unflatten(1, (k, 2 * channels + num_coefficients))
         mean, log_scale = rest[:, :, :channels], rest[:, :, channels : 2 * channels].clamp(min=floor)
         coefficients = torch.tanh(rest[:, :, 2 * channels :]) if coupled else None
