@@ -49,7 +49,9 @@ class TrainingConfig(_Strict):
 
     steps: int = Field(1000, ge=1, description="Optimizer steps.")
     batch_size: int = Field(32, ge=1, description="Examples a step.")
-    optimizer: Literal["adamw", "adamax", "muon"] = Field("adamw", description="Optimizer; muon is for matrices, AdamW for the rest.")
+    optimizer: Literal["adamw", "adamax", "muon"] = Field(
+        "adamw", description="Optimizer; muon is for matrices, AdamW for the rest."
+    )
     muon_learning_rate: float = Field(0.02, gt=0, description="Peak learning rate of Muon's matrices.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")

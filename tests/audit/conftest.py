@@ -25,7 +25,10 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "histogram": [{}, {"scope": "global"}],
     "gaussian": [{}],
     "context_table": [{}],
-    "made": [{"hidden": [12], "components": 2}, {"hidden": [8, 8], "residual": True, "ordering": "random", "components": 2}],
+    "made": [
+        {"hidden": [12], "components": 2},
+        {"hidden": [8, 8], "residual": True, "ordering": "random", "components": 2},
+    ],
     "made_ensemble": [{"hidden": [8], "orderings": 3, "components": 2}],
     "causal_window": [WINDOW],
     "pixelcnn_pp": [{**NET, "components": 2}, {**NET, "pixels": "categorical"}],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ def probe(context: Context) -> Verdict:
     """By the model's own codec, by this package's, or by coding with its conditionals."""
     found, subject = Findings("P7"), context.subject
     if isinstance(subject.model, ForeignModel) and subject.answers("encode") and subject.answers("decode"):
-        model = subject.model
-        other = copy.deepcopy(subject.pristine) if subject.pristine is not None else model
+        model: Any = subject.model
+        other: Any = copy.deepcopy(subject.pristine) if subject.pristine is not None else model
         if other is model:
             found.note("it cannot be copied: the decoder may remember what it encoded")
         _round_trips(context, found, model.encode, other.decode)
