@@ -19,4 +19,4 @@ def test_every_public_name_is_what_it_was_after_importing_all_modules():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'no_such_thing'"):
-        codelength.no_such_thing  # noqa: B018
+        codelength.no_such_thing

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from codelength.audit.context import Context
+from codelength.models.base import Positions
 from codelength.space import Space
 
 # Differences up to these are round-off: sums of the same numbers in another order.
@@ -30,9 +31,11 @@ class Dependencies:
     columns: np.ndarray
     exact: bool
 
-    def depends(self, threshold: float) -> np.ndarray:
-        """(D, J) booleans."""
-        return self.change > threshold
+    def edges(self, threshold: float) -> np.ndarray:
+        """(D, D) booleans: row i depends on column j; columns that were not perturbed are empty."""
+        edges = np.zeros((len(self.change), len(self.change)), dtype=bool)
+        edges[:, self.columns] = self.change > threshold
+        return edges
 
 
 def measure(context: Context, columns: np.ndarray, bases: Tensor) -> Dependencies:
@@ -98,9 +101,32 @@ def usual_orders(space: Space) -> dict[str, list[int]]:
     return orders | {f"{name}, backwards": order[::-1] for name, order in orders.items()}
 
 
-def violations(dependencies: Dependencies, order: list[int], threshold: float) -> int:
-    """How many measured dependencies point forwards in an order."""
+def schedule_order(schedule: list[Positions], space: Space) -> list[int]:
+    """The flat dims in the order of a model's own schedule, channels of a site together."""
+    channels, _, width = space.sizes
+    sites = [int(r) * width + int(c) for p in schedule for r, c in zip(p.rows, p.columns, strict=True)]
+    return [c * (space.num_dims // channels) + site for site in sites for c in range(channels)]
+
+
+def violations(edges: np.ndarray, order: list[int]) -> int:
+    """How many dependencies, (D, D) with row i on column j, point forwards or to itself in an order."""
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    later = place[dependencies.columns][None] >= place[:, None]
-    return int((dependencies.depends(threshold) & later).sum())
+    return int((edges & (place[None] >= place[:, None])).sum())
+
+
+def edges_between(context: Context, base: np.ndarray, other: np.ndarray, threshold: float) -> np.ndarray:
+    """Dependencies, (D, D), that show while one datum (D,) is turned into another, dim by dim."""
+    space = context.inputs.space
+    dims = np.flatnonzero(base != other)
+    edges = np.zeros((space.num_dims, space.num_dims), dtype=bool)
+    steps = np.repeat(base[None], len(dims) + 1, axis=0)
+    for k, dim in enumerate(dims):
+        steps[k + 1 :, dim] = other[dim]
+    rows = max(2, 2**20 // (space.num_dims * space.levels))
+    for start in range(0, len(dims), rows - 1):
+        table = context.subject.table(as_data(steps[start : start + rows], space))
+        changed = ((table[1:] - table[:-1]).abs().amax(-1) > threshold).numpy()  # (k, D)
+        for k, row in enumerate(changed):
+            edges[row, dims[start + k]] = True
+    return edges
