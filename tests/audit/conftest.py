@@ -269,3 +269,8 @@ def make_dataset() -> Callable[..., DataSet]:
 @pytest.fixture
 def tiny_system() -> Callable[..., LikelihoodModel]:
     return random_system
+
+
+@pytest.fixture
+def tiny_options() -> dict[str, list[dict[str, Any]]]:
+    return TINY
