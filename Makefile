@@ -22,7 +22,7 @@ help:
 	@echo "make test-slow       the tests marked slow"
 	@echo "make docs            check the documents: links, commands, recipes and the Python example of the README"
 	@echo "make bench           every benchmark in benchmarks/"
-	@echo "make verify-records  recompute every number of $(OUT)/results.json from the values kept beside it"
+	@echo "make verify-records  evaluate every run in records/ again; recompute $(OUT)/results.json if it is there"
 	@echo "make format          format the code"
 
 $(BIN)/python:
@@ -49,7 +49,7 @@ check: $(READY_DEV)
 test: check
 	$(BIN)/pytest -n $(WORKERS) -m "not slow" --cov=codelength --cov-report=term --cov-fail-under=90
 
-test-slow: $(READY_DEV)
+test-slow: $(READY_DEV) verify-records
 	$(BIN)/pytest -n $(WORKERS) -m slow
 
 docs: $(READY_DEV)
@@ -59,7 +59,7 @@ bench: $(READY_DEV)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 verify-records: $(READY)
-	$(BIN)/python scripts/verify_records.py $(OUT)/results.json
+	$(BIN)/python scripts/verify_records.py records $(wildcard $(OUT)/results.json)
 
 format: $(READY_DEV)
 	$(BIN)/ruff format .

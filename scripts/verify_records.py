@@ -1,7 +1,8 @@
-"""Recompute the numbers of a results.json from the values kept beside it: `python scripts/verify_records.py FILE`.
+"""Verify published numbers: `python scripts/verify_records.py records` or `... runs/demo/results.json`.
 
-Of every row: bits/dim and standard error from the code length of each example; data fingerprint from the data; size of
-the coded file from the file; and that the weights are those that were measured.
+A folder of runs: every record in it is evaluated again with the run's weights; bits/dim must agree to 1e-4, the data's
+fingerprint exactly. A results.json: of every row, bits/dim and standard error from the code length of each example; data
+fingerprint from the data; size of the coded file from the file; and that the weights are those that were measured.
 """
 
 from __future__ import annotations
@@ -13,12 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from codelength.data import load_data
-from codelength.evaluation import Evaluation
+from codelength.evaluation import Evaluation, load_record, per_example_nats
 from codelength.evaluation.statistics import mean_with_error
 from codelength.run import file_sha256, load_run
 from codelength.units import bits_per_dim
 
 TOLERANCE = 1e-9
+EVALUATED_AGAIN = 1e-4  # bits/dim: what another machine's round-off may make of it
+
+
+def check_run(folder: Path) -> list[str]:
+    """What is wrong with the records of a run, each evaluated again; nothing if all agree."""
+    run, problems = load_run(folder), []
+    model = run.load_model()
+    data = load_data(run.recipe.data.name, **run.recipe.data.options)
+    for path in sorted(folder.glob("evaluation/*/record.json")):
+        record = load_record(path.parent)
+        split = data.split(record.split)
+        if split.fingerprint() != record.data_sha256:
+            problems.append(f"{path.parent.name}: the data are not those of the record")
+            continue
+        again = per_example_nats(model, split, samples=record.num_samples, seed=record.seed)
+        found = float(bits_per_dim(again.code_length.mean(), record.num_dims))
+        if not abs(found - record.bits_per_dim) <= EVALUATED_AGAIN:
+            problems.append(f"{path.parent.name}: {record.bits_per_dim:.5f} bits/dim in the record, {found:.5f} found")
+    return problems
 
 
 def check_row(row: dict[str, Any], folder: Path) -> list[str]:
@@ -54,8 +74,14 @@ def same(a: Any, b: Any) -> bool:
 def main(arguments: list[str]) -> int:
     """Check the files; 0 if all agrees."""
     wrong = 0
-    for name in arguments or ["runs/demo/results.json"]:
+    for name in arguments or ["records"]:
         path = Path(name)
+        if path.is_dir():
+            for recipe in sorted(path.glob("*/recipe.yaml")):
+                problems = check_run(recipe.parent)
+                wrong += len(problems)
+                print(f"{recipe.parent}: {'; '.join(problems) or 'agrees'}")
+            continue
         if not path.is_file():
             print(f"{path} does not exist; make it with `make demo`", file=sys.stderr)
             return 2
