@@ -14,7 +14,7 @@ FILES = sorted(FOLDER.glob("*.py"))
 
 
 def verdicts(path: Path, name: str, *, fresh_process: bool = False) -> dict[str, object]:
-    found = audit(f"{path}:{name}", budget=20, fresh_process=fresh_process)
+    found = audit(f"{path}:{name}", budget=4, fresh_process=fresh_process)
     assert [v.probe for v in found] == [f"P{i}" for i in range(1, 11)]
     return {v.probe: v for v in found}
 

@@ -116,7 +116,7 @@ def _own_loop(context: Context, found: Findings) -> None:
         values = subject.log_prob(x, model=subject.model).numpy()
         _judge(context, found, x, values, _loop_of(subject.model), "")
     else:
-        _same_for_all_sizes(found, x, _loop_of(subject.model))
+        _same_for_all_sizes(context, found, x, _loop_of(subject.model))
     _injected(context, found, x)
 
 
@@ -172,21 +172,28 @@ def check_loop_unit(context: Context, found: Findings) -> None:
     found.passed("evaluate returns no unit of its own")
 
 
-def _same_for_all_sizes(found: Findings, x: Tensor, evaluate: Callable[..., Any]) -> None:
-    """Without exact values: the loop's numbers may differ by noise only."""
+def _same_for_all_sizes(context: Context, found: Findings, x: Tensor, evaluate: Callable[..., Any]) -> None:
+    """Without exact values: the loop's numbers may differ by noise only.
+
+    A loop may seed its noise, so that its repetitions agree and its batch sizes do not: the noise of a mean is also taken from the
+    bound itself, as a share of the mean, which holds in every unit.
+    """
 
     def first(size: int) -> float:
         return next(iter(numbers_in(evaluate(batches_of(x, size))).values()), math.nan)
 
     results = {size: [first(size) for _ in range(4)] for size in BATCH_SIZES}
-    spread = max(float(np.std(values)) for values in results.values())
     means = [float(np.mean(values)) for values in results.values()]
+    noise = max(float(np.std(values)) for values in results.values())
+    if context.subject.has_bound:
+        bounds = context.repeated_bounds(x, 1, 8, "p6").mean(1)
+        noise = max(noise, abs(float(bounds.std() / bounds.mean()) * means[0]))
     gap = max(means) - min(means)
-    found.evidence |= {"loop_difference_between_batch_sizes": gap, "loop_noise": spread}
-    if gap > 8 * spread + 1e-5 * abs(means[0]):
+    found.evidence |= {"loop_difference_between_batch_sizes": gap, "loop_noise": noise}
+    if not gap <= 6 * noise + 1e-5 * abs(means[0]):
         found.fail(f"evaluate changes by {gap:.4g} with the batch size", LOOP_CAUSE)
     else:
-        found.passed("evaluate does not change with the batch size")
+        found.passed("evaluate changes with the batch size by no more than its noise")
 
 
 def known_values(x: Tensor) -> Tensor:

@@ -6,16 +6,16 @@ PROBE = "P1"
 
 
 class Logistic(torch.nn.Module):
-    """8 x 8 pixels of 256 levels; the mean of each follows its left neighbour."""
+    """4 x 4 pixels of 256 levels; the mean of each follows its left neighbour."""
 
-    shape, levels = (1, 8, 8), 256
+    shape, levels = (1, 4, 4), 256
 
     def __init__(self, open_edges):
         super().__init__()
         self.open_edges = open_edges
         generator = torch.Generator().manual_seed(5)
-        self.base = torch.nn.Parameter(torch.rand(64, generator=generator) * 255)
-        self.log_scale = torch.nn.Parameter(torch.rand(64, generator=generator) * 2 + 1)
+        self.base = torch.nn.Parameter(torch.rand(16, generator=generator) * 255)
+        self.log_scale = torch.nn.Parameter(torch.rand(16, generator=generator) * 2 + 1)
 
     def conditionals(self, x):
         flat = x.flatten(1).to(self.base.dtype)
