@@ -41,7 +41,7 @@ def blobs(n: int, seed: int) -> np.ndarray:
     return np.clip(np.rint(centre + rng.normal(0, 0.5, (n, D))), 0, 7).astype(np.int64).reshape(n, 1, 2, 2)
 
 
-DATA = DataSet("blobs", SPACE, {name: Split(blobs(600, i)) for i, name in enumerate(("train", "validation", "test"))})
+DATA = DataSet("blobs", SPACE, {name: Split(blobs(300, i)) for i, name in enumerate(("train", "validation", "test"))})
 
 
 def zuko_flow() -> LikelihoodModel:
@@ -102,7 +102,7 @@ class LearnedTable(nn.Module):
         return torch.log_softmax(self.logits, -1)[torch.arange(D), x.flatten(1)].sum(1)
 
 
-def train(model: LikelihoodModel, steps: int = 150) -> LikelihoodModel:
+def train(model: LikelihoodModel, steps: int = 80) -> LikelihoodModel:
     """A brief descent on the model's bound or probability."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -168,12 +168,12 @@ def test_evaluate_audit_compare(name: str) -> None:
         model = MODELS[name]()
     exact = name in ("module, mass", "discrete distribution")
     assert estimate_kind(model) == ("exact" if exact else "bound")
-    own = evaluate(model, DATA, "validation", model_name=name, family="foreign", samples=8)
+    own = evaluate(model, DATA, "validation", model_name=name, family="foreign", samples=4)
     uniform = evaluate(build_model("uniform", SPACE), DATA, "validation", model_name="uniform", family="baselines")
     assert own.record.bits_per_dim < uniform.record.bits_per_dim == pytest.approx(3.0)
     comparison = compare([own, uniform])
     assert comparison is not None
-    verdicts = audit(model, DATA, budget=4)
+    verdicts = audit(model, DATA, budget=1)
     assert not [v for v in verdicts if v.status == "fail"], verdicts
     assert {v.probe: v.status for v in verdicts}["P1"] == "pass"
 
