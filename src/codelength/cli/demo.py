@@ -9,7 +9,7 @@ import click
 
 @click.command("demo")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Folder.")
-@click.option("--fast", is_flag=True, help="A trial of the machinery on mnist5k in a minute; its numbers mean nothing.")
+@click.option("--fast", is_flag=True, help="A trial of the machinery on mnist5k; its numbers mean nothing.")
 @click.option("--data", "data", multiple=True, metavar="NAME", help="Only this data set; may be repeated.")
 @click.option("--model", "systems", multiple=True, metavar="NAME", help="Only this model; may be repeated.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a key of all recipes.")
@@ -20,7 +20,7 @@ def command(
     """Train models of four families on real images, measure them on one protocol, compress the test set with each exact
     one, decode it in a fresh process, compare with PNG, WebP, JPEG XL and xz, and write a report.
 
-    About 8 minutes on 2 cores. Stopped at any moment, the same command goes on where it was.
+    It takes minutes on 2 cores. Stopped at any moment, the same command goes on where it was.
     """
     from codelength.demo.plan import DATA, FAST_DATA, SYSTEMS
     from codelength.demo.run import run_demo
