@@ -100,7 +100,7 @@ def _bound_total(context: Context, k: int) -> BoundTotal:
         error = float((torch.softmax(mean, 0).nan_to_num() ** 2 * variance).sum().sqrt())
         return BoundTotal(log_total, 0.0, len(everything), log_total > 1e-3 + 5 * error)
     reference = Reference.fit(context.points, inputs.space.levels)
-    rows = context.affordable("bound", 256 * repeats * k, 0.05, 32 * repeats * k) // (repeats * k)
+    rows = context.affordable("bound", 256 * repeats * k, 0.04, 16 * repeats * k) // (repeats * k)
     x = reference.sample(rows, inputs.generator("bound-total", k))
     data = torch.from_numpy(x).reshape(-1, *inputs.space.sizes) + inputs.space.offset
     ratios = score(data)[0].numpy() - reference.log_prob(x)

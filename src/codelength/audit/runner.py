@@ -74,7 +74,7 @@ def audit(
     data: DataSet | None = None,
     *,
     split: str = "validation",
-    budget: float = 60.0,
+    budget: float = 45.0,
     seed: int = 0,
     fresh_process: bool = True,
     progress: Callable[[str], None] | None = None,

@@ -20,6 +20,9 @@ from codelength.space import Space
 
 TABLE_NUMBERS = 2**21
 ROW_NUMBERS = 2**19
+BOUND_NUMBERS = 2**18
+# Data that are always scored in one call, where it matters who is in the batch.
+COMPANY = 24
 
 
 class ProbeError(CodelengthError):
@@ -159,11 +162,16 @@ class Probed:
         return self._chunked("conditionals", one, x, TABLE_NUMBERS // (x[0].numel() * self.space.levels))
 
     def bound(self, x: Tensor, k: int, noise: Any, *, model: Any = None) -> Tensor:
-        """The bound from k samples, nats, (N,) float64, in one call. `noise`: a seed, or a source of noise."""
+        """The bound from k samples, nats, (N,) float64. `noise`: a seed, or a source of noise for all chunks."""
         used = self.precise if model is None else model
         generator = torch.Generator().manual_seed(noise) if isinstance(noise, int) else noise
         conditions = self.conditions(len(x))
-        return self._chunked("bound", lambda part: _bound(used, part, k, generator, conditions), x, len(x))
+        rows = max(COMPANY if k <= 4 else 1, BOUND_NUMBERS // (k * x[0].numel()))
+
+        def one(part: Tensor) -> Tensor:
+            return _bound(used, part, k, generator, {name: value[: len(part)] for name, value in conditions.items()})
+
+        return self._chunked("bound", one, x, rows)
 
     def density(self, y: Tensor, *, model: Any = None) -> Tensor:
         """log p(y) of reals, nats, (N,) float64."""

@@ -20,7 +20,7 @@ from codelength.errors import CodelengthError, UsageError
     "--split", default="validation", show_default=True, help="Split that is looked at; the test split only if named."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-@click.option("--budget", default=60.0, show_default=True, type=click.FloatRange(min=1), help="Seconds, roughly.")
+@click.option("--budget", default=45.0, show_default=True, type=click.FloatRange(min=1), help="Seconds, roughly.")
 @click.option("--seed", default=0, show_default=True, help="Seed of inputs and noise.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Also write the JSON there."
