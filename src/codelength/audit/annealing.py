@@ -31,6 +31,9 @@ class Base(Protocol):
 
 
 # (states (n, D), rng) -> proposals (n, D); symmetric
+# A chain that changes each dim fewer times than this has not had the time to find where p has its mass.
+SWEEPS = 15
+
 Move = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -66,8 +69,19 @@ def real_moves(scale: np.ndarray) -> Move:
     return move
 
 
+def affordable_steps(log_p: LogP, base: Base, chains: int, wanted: int, seconds: float, seed: int = 0) -> int:
+    """How many of `wanted` temperatures chains can take in `seconds`, by the cost of scoring their states; 8 at least."""
+    x = base.sample(chains, np.random.default_rng(seed))
+    log_p(x)
+    started = time.process_time()
+    base.log_prob(x)
+    log_p(x)
+    cost = 1.5 * (time.process_time() - started)  # proposals and the rest take about half as long again
+    return max(8, min(wanted, int(seconds / max(cost, 1e-6))))
+
+
 def anneal(
-    log_p: LogP, base: Base, move: Move, *, chains: int, steps: int, rng: np.random.Generator, seconds: float
+    log_p: LogP, base: Base, move: Move, *, chains: int, steps: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log weights (chains,) with E exp = Σ p, and the final states (chains, D).
 
@@ -77,16 +91,9 @@ def anneal(
         move: Symmetric proposals.
         chains, steps: Size of the run.
         rng: Source of randomness.
-        seconds: Time the run may take: fewer temperatures if the model is slow.
     """
     x = base.sample(chains, rng)
-    log_q = base.log_prob(x)
-    log_target = log_p(x)
-    started = time.process_time()
-    for _ in range(3):
-        base.log_prob(x), log_p(x)
-    cost = (time.process_time() - started) / 2  # proposals and the rest take about as long again as one third
-    steps = max(8, min(steps, int(seconds / max(cost, 1e-6))))
+    log_q, log_target = base.log_prob(x), log_p(x)
     weights = np.zeros(chains)
     beta_before = 0.0
     for t in range(1, steps + 1):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from codelength.audit.annealing import anneal, real_moves
+from codelength.audit.annealing import SWEEPS, affordable_steps, anneal, real_moves
 from codelength.audit.context import Context
 from codelength.audit.evidence import effective_fraction, log_mean, log_wealth, proves_excess
 from codelength.audit.reference import Reference
@@ -137,23 +137,17 @@ def _sampled(context: Context) -> Total:
     broad = Broad(space.num_dims, space.offset, space.levels)
     cells = Cells(Reference.fit(context.points, space.levels), space.offset, space.levels)
     runs = [_ratios(log_p, cells, samples, rng)]
-    highest = math.inf
-    if not proves_excess(runs[0]):
-        steps = min(4000, max(300, 40 * space.num_dims))
-        seconds = context.seconds(0.05)
-        weights, states = anneal(
-            log_p,
-            broad,
-            real_moves(np.full(space.num_dims, broad.scale)),
-            chains=64,
-            steps=steps,
-            rng=rng,
-            seconds=seconds,
-        )
-        highest = float(log_p(states).max())
-        fitted = Gaussians(_resample(weights, states, rng), broad)
-        more = samples * 8 if context.seconds(0.1) > 1 else samples
-        runs += [weights, _ratios(log_p, fitted, more, rng)]
+    wanted = min(4000, max(300, 40 * space.num_dims))
+    steps = affordable_steps(log_p, broad, 64, wanted, context.seconds(0.08))
+    if proves_excess(runs[0]) or steps < SWEEPS * space.num_dims:
+        # Cells cover the levels alone, so they prove an excess or nothing: their estimate counts for nothing.
+        return replace(_summary(runs), effective=0.0, count=len(runs[0]))
+    move = real_moves(np.full(space.num_dims, broad.scale))
+    weights, states = anneal(log_p, broad, move, chains=64, steps=steps, rng=rng)
+    fitted = Gaussians(_resample(weights, states, rng), broad)
+    more = samples * 8 if context.seconds(0.1) > 1 else samples
+    runs += [weights, _ratios(log_p, fitted, more, rng)]
+    highest = float(max(log_p(states).max(), *(log_p(p + space.offset + 0.5).max() for p in context.points)))
     return replace(_summary(runs), count=sum(map(len, runs)), highest=highest)
 
 

@@ -185,4 +185,5 @@ def judge_density(context: Context, found: Findings, total: Total) -> None:
             "a Jacobian or constant that is off, or narrow peaks that were not found",
         )
     else:
-        found.passed(f"the density's integral is not above 1 ({total.method}, estimate {size:.3g})")
+        estimate = f", estimate {size:.3g}" if total.effective > 0 else ""
+        found.passed(f"the density's integral is not above 1 ({total.method}{estimate})")

@@ -19,6 +19,9 @@ CAUSE = (
 )
 TOLERANCE = {True: 1e-8, False: 2e-4}
 
+# Data scored by one comparison; slow models are compared on about a sixth of them.
+ROWS = 200
+
 Score = Callable[[Tensor], Tensor]
 
 
@@ -31,7 +34,8 @@ def probe(context: Context) -> Verdict:
     for prefix, model in models:
         for member, score in _scores(subject, model).items():
             precise = subject.in_float64 and model is subject.precise
-            _compare(context, found, prefix + member, score, TOLERANCE[precise])
+            slow = context.affordable(member, ROWS, 0.03, 1) < ROWS
+            _compare(context, found, prefix + member, score, TOLERANCE[precise], slow)
     if subject.has_bound:
         _bounds(context, found)
     return found.verdict()
@@ -50,15 +54,17 @@ def _scores(subject: Probed, model: Any) -> dict[str, Score]:
     return scores
 
 
-def _batches(context: Context) -> tuple[Tensor, list[Tensor]]:
+def _batches(context: Context, slow: bool = False) -> tuple[Tensor, list[Tensor]]:
     """Data to watch, and the company they are put in."""
     inputs = context.inputs
+    if slow:
+        return torch.cat([inputs.data(1), inputs.mixed(1, "p3"), inputs.noise(1, "p3")]), [inputs.extremes()[-4:]]
     x = torch.cat([inputs.data(2), inputs.mixed(2, "p3"), inputs.noise(2, "p3")])
     return x, [inputs.extremes(), inputs.noise(7, "company"), inputs.data(30), x.flip(0)]
 
 
-def _compare(context: Context, found: Findings, name: str, score: Score, tolerance: float) -> None:
-    x, company = _batches(context)
+def _compare(context: Context, found: Findings, name: str, score: Score, tolerance: float, slow: bool) -> None:
+    x, company = _batches(context, slow)
     try:
         together = score(x)
         worst = relative(score(x.flip(0)).flip(0), together)

@@ -76,7 +76,7 @@ def _round_trips(context: Context, found: Findings, encode: Encode, decode: Deco
     sets = {
         "data": context.inputs.data(count),
         "noise": context.inputs.noise(min(count, 24), "p7"),
-        "extremes": context.inputs.extremes(),
+        "extremes": context.inputs.extremes()[: max(4, count)],
     }
     for name, x in sets.items():
         claimed = _claimed_bits(context, x)

@@ -183,12 +183,15 @@ class Probed:
         """log p(y) where it may be undefined: −inf where the model raises or returns NaN."""
         function = _density_of(self.precise)
         assert function is not None
-        try:
-            with torch.no_grad():
-                value = function(y, **self.conditions(len(y)))
-        except Exception:  # outside its domain a density may refuse
-            return torch.full((len(y),), -torch.inf, dtype=torch.float64)
-        return value.detach().cpu().double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        rows, results = max(1, min(4096, ROW_NUMBERS // max(1, y[0].numel()))), []
+        for part in y.split(rows):
+            try:
+                with torch.no_grad():
+                    value = function(part, **self.conditions(len(part))).detach().cpu().double()
+            except Exception:  # outside its domain a density may refuse
+                value = torch.full((len(part),), -torch.inf, dtype=torch.float64)
+            results.append(value.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf))
+        return torch.cat(results)
 
     def _chunked(self, member: str, function: Callable[[Tensor], Tensor], x: Tensor, rows: int | None = None) -> Tensor:
         rows = max(1, rows if rows is not None else min(4096, ROW_NUMBERS // max(1, x[0].numel())))

@@ -13,7 +13,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
-from codelength.audit.annealing import anneal, level_moves, model_log_p
+from codelength.audit.annealing import SWEEPS, affordable_steps, anneal, level_moves, model_log_p
 from codelength.audit.evidence import (
     effective_fraction,
     log_mean,
@@ -114,19 +114,18 @@ def sampled_total(
     highest = math.inf
     if not proves_excess(runs[0]) and anneal_steps:
         base = Reference.plain(points[-1], space.levels)
-        left = max(0.05, (deadline - time.process_time()) / 2)
-        weights, states = anneal(
-            log_p, base, level_moves(space.levels), chains=64, steps=anneal_steps, rng=rng, seconds=left
-        )
+        seconds = max(0.05, (deadline - time.process_time()) / 2)
+        steps = affordable_steps(log_p, base, 64, anneal_steps, seconds)
+        move = level_moves(space.levels)
+        weights, states = anneal(log_p, base, move, chains=64, steps=steps, rng=rng)
         fitted = Reference.fit([states, *points], space.levels)
-        if not any(map(proves_excess, runs)) and max(map(log_mean, runs)) > SUSPICIOUS:
-            left = max(0.05, deadline - time.process_time())
-            more, _ = anneal(
-                log_p, base, level_moves(space.levels), chains=512, steps=anneal_steps, rng=rng, seconds=left
-            )
-            runs.append(more)
-        highest = float(max(log_p(states).max(), *(log_p(p).max() for p in points)))
         runs += [weights, _importance(log_p, fitted, samples, rng, deadline)]
+        if not any(map(proves_excess, runs)) and max(map(log_mean, runs)) > SUSPICIOUS:
+            seconds = max(0.05, deadline - time.process_time())
+            steps_again = affordable_steps(log_p, base, 512, anneal_steps, seconds)
+            runs.append(anneal(log_p, base, move, chains=512, steps=steps_again, rng=rng)[0])
+        if steps >= SWEEPS * space.num_dims:
+            highest = float(max(log_p(states).max(), *(log_p(p).max() for p in points)))
         method = "annealed importance sampling"
     return _combine(runs, method, highest)
 
