@@ -14,8 +14,8 @@ from torch.nn import functional
 from codelength.audit import Verdict, audit
 
 
-def statuses(subject: Any) -> dict[str, Verdict]:
-    return {v.probe: v for v in audit(subject, budget=8, fresh_process=False)}
+def statuses(subject: Any, budget: float = 3) -> dict[str, Verdict]:
+    return {v.probe: v for v in audit(subject, budget=budget, fresh_process=False)}
 
 
 def table(levels: int, seed: int = 1) -> Tensor:
@@ -350,10 +350,14 @@ FAULTS: dict[str, tuple[Any, str]] = {
 }
 
 
+# Totals far below one are believed only of chains that had time to look for more.
+NEED_TIME = ("components summed, bytes", "constant twice")
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_found(name: str) -> None:
     make, probe = FAULTS[name]
-    verdict = statuses(make())[probe]
+    verdict = statuses(make(), 20 if name in NEED_TIME else 3)[probe]
     assert verdict.status == "fail", verdict
     assert verdict.cause
 
