@@ -173,7 +173,7 @@ def test_evaluate_audit_compare(name: str) -> None:
     assert own.record.bits_per_dim < uniform.record.bits_per_dim == pytest.approx(3.0)
     comparison = compare([own, uniform])
     assert comparison is not None
-    verdicts = audit(model, DATA, budget=1)
+    verdicts = audit(model, DATA, budget=0.5)
     assert not [v for v in verdicts if v.status == "fail"], verdicts
     assert {v.probe: v.status for v in verdicts}["P1"] == "pass"
 

@@ -46,7 +46,7 @@ def data(**splits: np.ndarray) -> DataSet:
 
 
 def verdicts(model: Any, dataset: DataSet | None) -> dict[str, Verdict]:
-    return {v.probe: v for v in audit(model, dataset, budget=4, fresh_process=False)}
+    return {v.probe: v for v in audit(model, dataset, budget=2, fresh_process=False)}
 
 
 SMOOTH = data(train=smooth(300, 0), validation=smooth(120, 1))

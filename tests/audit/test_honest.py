@@ -26,7 +26,7 @@ def failures(i: int, model: Any, make_dataset: Callable[..., Any], budget: float
 
 @pytest.mark.parametrize("i", QUICK)
 def test_no_false_alarm(i: int, honest_model: Callable[[int], Any], make_dataset: Callable[..., Any]) -> None:
-    assert not failures(i, honest_model(i), make_dataset, budget=1)
+    assert not failures(i, honest_model(i), make_dataset, budget=0.5)
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ class Context:
     def seconds(self, share: float) -> float:
         """A share of the budget, and not more than what is left of it; a little at least."""
         left = self.budget - (time.process_time() - self.started)
-        return max(0.2, min(share * self.budget, left))
+        return max(0.02, min(share * self.budget, left))
 
     def rng_seed(self, *names: int | str) -> int:
         """A seed of its own for each purpose."""

@@ -253,8 +253,7 @@ def _our_loop(context: Context, found: Findings) -> None:
     if not context.subject.is_mass:
         found.note("a density of reals has no code length of integers")
         return
-    member = "log_prob" if context.subject.has_log_prob else "bound"
-    count = context.affordable(member, EXAMPLES, 0.03, 71)
+    count = BATCH_SIZES[-1] + BATCH_SIZES[1]  # one full batch of the largest size, and a partial one
     x = context.inputs.data(count) if context.audited is not None else context.inputs.mixed(count, "p6")
     scores = subject_scores(context, x)
     if not bool(scores.isfinite().all()):
