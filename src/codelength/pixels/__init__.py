@@ -3,7 +3,7 @@
 from codelength.pixels.bernoulli import Bernoulli, EmissionBernoulli
 from codelength.pixels.categorical import Categorical
 from codelength.pixels.distribution import ChannelDistribution, PixelDistribution
-from codelength.pixels.likelihood import LIKELIHOODS, PixelLikelihood, make_likelihood
+from codelength.pixels.likelihood import LIKELIHOODS, PixelLikelihood, make_likelihood, pixel_likelihood
 from codelength.pixels.logistic_mixture import LogisticMixture
 from codelength.pixels.uniform import UniformPixels
 
@@ -18,4 +18,5 @@ __all__ = [
     "PixelLikelihood",
     "UniformPixels",
     "make_likelihood",
+    "pixel_likelihood",
 ]

@@ -146,3 +146,30 @@ def make_likelihood(name: str, space: Space, **options: Any) -> PixelLikelihood:
         if option not in known:
             raise unknown_name(f"option of pixel likelihood {name!r}:", option, known or ["(none)"])
     return LIKELIHOODS[name](space, **options)
+
+
+def pixel_likelihood(
+    space: Space, pixels: str | None, components: int | None, *, emission: bool = False
+) -> PixelLikelihood:
+    """The pixel likelihood of an image model from its options.
+
+    Args:
+        space: Images.
+        pixels: Name of the likelihood; None: "bernoulli" for two levels, "logistic_mixture" for more.
+        components: Number of mixture components; only for "logistic_mixture".
+        emission: Whether the model may use "emission", which needs a model that never looks at the data.
+
+    Raises:
+        UsageError: The space holds no images, or the options contradict each other.
+    """
+    if space.kind != "image":
+        raise UsageError(f"the model speaks of images but the data are of kind {space.kind!r}; choose another system")
+    name = pixels or ("bernoulli" if space.levels == 2 else "logistic_mixture")
+    if name == "emission" and not emission:
+        raise UsageError(
+            "pixel likelihood 'emission' is an expectation over binarizations, in closed form only for models whose "
+            "parameters do not depend on the data (mean_field); choose 'bernoulli'"
+        )
+    if components is None:
+        return make_likelihood(name, space)
+    return make_likelihood(name, space, components=components)

@@ -12,11 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codelength.errors import UsageError
 from codelength.models.autoregressive.stepwise import sample_stepwise
 from codelength.models.base import LikelihoodModel, Positions
-from codelength.pixels import PixelDistribution, PixelLikelihood, make_likelihood
-from codelength.space import Space
+from codelength.pixels import PixelDistribution
 
 
 class AutoregressiveModel(LikelihoodModel, ABC):
@@ -76,33 +74,6 @@ class AutoregressiveModel(LikelihoodModel, ABC):
             rows: Number of rows kept.
         """
         return sample_stepwise(self, n, generator, temperature, given=given, rows=rows, **conditions)
-
-
-def pixel_likelihood(
-    space: Space, pixels: str | None, components: int | None, *, emission: bool = False
-) -> PixelLikelihood:
-    """The pixel likelihood of an image model from its options.
-
-    Args:
-        space: Images.
-        pixels: Name of the likelihood; None: "bernoulli" for two levels, "logistic_mixture" for more.
-        components: Number of mixture components; only for "logistic_mixture".
-        emission: Whether the model may use "emission", which needs a model that never looks at the data.
-
-    Raises:
-        UsageError: The space holds no images, or the options contradict each other.
-    """
-    if space.kind != "image":
-        raise UsageError(f"the model speaks of images but the data are of kind {space.kind!r}; choose another system")
-    name = pixels or ("bernoulli" if space.levels == 2 else "logistic_mixture")
-    if name == "emission" and not emission:
-        raise UsageError(
-            "pixel likelihood 'emission' is an expectation over binarizations, in closed form only for models whose "
-            "parameters do not depend on the data (mean_field); choose 'bernoulli'"
-        )
-    if components is None:
-        return make_likelihood(name, space)
-    return make_likelihood(name, space, components=components)
 
 
 def raster_schedule(height: int, width: int) -> list[Positions]:

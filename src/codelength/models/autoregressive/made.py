@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codelength.errors import UsageError, unknown_name
-from codelength.models.autoregressive.base import AutoregressiveModel, pixel_likelihood
+from codelength.models.autoregressive.base import AutoregressiveModel
 from codelength.models.base import Positions
 from codelength.nn.masked_mlp import MaskedMLP, SiteMasks
-from codelength.pixels import PixelDistribution, PixelLikelihood
+from codelength.pixels import PixelDistribution, PixelLikelihood, pixel_likelihood
 from codelength.randomness import make_generator
 from codelength.space import Space
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from codelength.errors import UsageError
 from codelength.functional import log_mean_exp
-from codelength.models.autoregressive.base import pixel_likelihood
 from codelength.models.autoregressive.made import OrderedMADE, made_network, site_order
 from codelength.models.autoregressive.stepwise import sample_stepwise
 from codelength.models.base import LikelihoodModel
 from codelength.nn.masked_mlp import SiteMasks
+from codelength.pixels import pixel_likelihood
 from codelength.space import Space
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from codelength.errors import UsageError
-from codelength.models.autoregressive.base import AutoregressiveModel, pixel_likelihood, raster_schedule
+from codelength.models.autoregressive.base import AutoregressiveModel, raster_schedule
 from codelength.models.autoregressive.pixelcnn_pp_steps import PixelCNNPPState
 from codelength.models.base import Positions
 from codelength.nn.activations import Feature, activate
@@ -32,7 +32,7 @@ from codelength.nn.shifted_conv import (
     WeightNormed,
     normalize_outputs,
 )
-from codelength.pixels import PixelDistribution
+from codelength.pixels import PixelDistribution, pixel_likelihood
 from codelength.space import Space
 
 DOWN, RIGHT = (2, 3), (2, 2)  # kernels of the two streams

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from codelength.models.autoregressive.base import AutoregressiveModel, all_sites, pixel_likelihood
+from codelength.models.autoregressive.base import AutoregressiveModel, all_sites
 from codelength.models.base import Positions
-from codelength.pixels import EmissionBernoulli, PixelDistribution
+from codelength.pixels import EmissionBernoulli, PixelDistribution, pixel_likelihood
 from codelength.space import Space
 
 

@@ -24,9 +24,8 @@ from torch.nn.functional import silu
 
 from codelength import randomness
 from codelength.errors import unknown_name
-from codelength.models.autoregressive.base import pixel_likelihood
 from codelength.models.base import LikelihoodModel, LogWeights
-from codelength.pixels import PixelDistribution
+from codelength.pixels import PixelDistribution, pixel_likelihood
 from codelength.randomness import Noise
 from codelength.space import Space
 
