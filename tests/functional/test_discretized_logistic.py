@@ -118,3 +118,21 @@ def test_float32_agrees_with_float64():
     short = discretized_logistic_log_mass(value, mean.float(), log_scale.float(), 256)
     # An edge's argument carries a relative error of a few 2^-24 and the log mass moves as fast as the argument.
     assert ((short - exact).abs() / (1 + exact.abs())).max() < 2e-5
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_float32_masses_sum_to_one(levels):
+    mean, log_scale = (p.float() for p in _parameters(levels))
+    log_mass = discretized_logistic_log_mass(torch.arange(levels), mean[:, None], log_scale[:, None], levels)
+    assert (log_mass.double().exp().sum(1) - 1).abs().max() < 1e-6
+
+
+def test_on_the_unit_interval_float32_masses_do_not_sum_to_one():
+    """Control: the same identity with values scaled to [−1, 1] first."""
+    value, mean, log_scale = torch.arange(65_536), torch.tensor(0.7), torch.tensor(-9.0)
+    half_bin = 1 / 65_535
+    middle = (value.float() * (2 * half_bin) - 1 - mean) * torch.exp(-log_scale)
+    width = 2 * half_bin * torch.exp(-log_scale)
+    upper, lower = (torch.nn.functional.logsigmoid(edge) for edge in (middle + width / 2, width / 2 - middle))
+    total = (upper + lower + torch.log(-torch.expm1(-width))).double().exp().sum()
+    assert abs(total - 1) > 5e-6

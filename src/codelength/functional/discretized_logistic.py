@@ -34,13 +34,17 @@ def log_scale_floor(levels: int) -> float:
 
 
 def _edges(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """a, b and b − a of the docstring above."""
-    inverse_scale = torch.exp(-log_scale)
-    half_bin = 1 / (levels - 1)
-    centered = (value.to(mean.dtype) * (2 * half_bin) - 1) - mean
-    half_width = half_bin * inverse_scale
-    middle = centered * inverse_scale
-    return middle - half_width, middle + half_width, 2 * half_width
+    """a, b and b − a of the docstring above.
+
+    In levels, where values are integers and their distance to the mean is rounded once, relative to itself: neighbouring
+    bins then meet in float32 too. On [−1, 1] a bin of 65,536 levels is 250 units of round-off wide and the masses of a
+    narrow logistic sum to 1 only to 2e-5.
+    """
+    half_range = (levels - 1) / 2
+    inverse_scale = torch.exp(-log_scale) / half_range
+    middle = (value.to(mean.dtype) - (mean + 1) * half_range) * inverse_scale
+    half_width = 0.5 * inverse_scale
+    return middle - half_width, middle + half_width, inverse_scale
 
 
 def discretized_logistic_log_mass(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
