@@ -33,6 +33,7 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "causal_window": [WINDOW],
     "pixelcnn_pp": [{**NET, "components": 2}, {**NET, "pixels": "categorical"}],
     "realnvp": [{"scales": 1, "filters": 4, "blocks": 1}],
+    "glow": [{"scales": 1, "depth": 2, "filters": 4}],
     "vae": [{"latents": 2, "network": "dense", "filters": 4, "components": 2}],
 }
 SPACES = [Space.image(1, 4, 4, 4), Space.image(3, 2, 2, 6), Space.image(1, 2, 2, 3), Space.image(1, 4, 4, 256)]

@@ -47,6 +47,7 @@ class Row:
 
 
 NET = {"filters": 4, "blocks": 1, "stages": 2}
+GATED = {"filters": 6, "layers": 2, "first_kernel": 3, "head_filters": 6}
 WINDOW = {"rows": 2, "reach": 2, "width": 8, "layers": 2, "head_width": 6, "components": 2}
 ROWS = [
     *(Row("uniform", space) for space in (GREY, COLOUR, SIGNED)),
@@ -64,11 +65,21 @@ ROWS = [
     Row("made", COLOUR, {"hidden": [8, 6], "pixels": "logistic_mixture", "components": 2}),
     Row("made", SIGNED, {"hidden": [2], "one_hot": True, "pixels": "categorical"}),
     Row("made", BINARY, {"hidden": [8, 8]}),
+    Row("made", LABELLED, {"hidden": [8, 8], "residual": True, "components": 2, "class_conditional": True}),
     Row("made_ensemble", GREY, {"hidden": [8], "orderings": 3, "components": 2}),
     Row("made_ensemble", SIGNED, {"hidden": [8], "orderings": 2, "pixels": "categorical", "one_hot": True}),
     Row("causal_window", GREY, {**WINDOW, "components": 2}),
-    Row("causal_window", COLOUR, WINDOW),
+    Row("causal_window", COLOUR, {**WINDOW, "pixels": "logistic_mixture"}),
+    Row("causal_window", TWO_CHANNELS, {"rows": 2, "reach": 2, "width": 6, "layers": 1, "pixels": "categorical"}),
+    Row("causal_window", LABELLED, {**WINDOW, "class_conditional": True}),
     Row("causal_window", SIGNED, {**WINDOW, "components": 1}),
+    Row("gated_pixelcnn", GREY, {**GATED, "pixels": "categorical"}),
+    Row("gated_pixelcnn", COLOUR, {**GATED, "kernel": 5}),
+    Row("gated_pixelcnn", TWO_CHANNELS, {**GATED, "components": 2}),
+    Row("gated_pixelcnn", TWO_CHANNELS, {**GATED, "pixels": "categorical", "filters": 5}),
+    Row("gated_pixelcnn", TWO_CHANNELS, {**GATED, "components": 2, "channel_masks": True}),
+    Row("gated_pixelcnn", SIGNED, {**GATED, "components": 1}),
+    Row("gated_pixelcnn", LABELLED, {**GATED, "class_conditional": True, "components": 2}),
     Row("pixelcnn_pp", GREY, {**NET, "components": 2}),
     Row("pixelcnn_pp", GREY, {"filters": 3, "blocks": 2, "stages": 1, "pixels": "categorical"}),
     Row("pixelcnn_pp", COLOUR, {**NET, "pixels": "logistic_mixture", "components": 3}),
@@ -76,6 +87,10 @@ ROWS = [
     Row("pixelcnn_pp", LABELLED, {**NET, "class_conditional": True, "components": 2}),
     *(Row("realnvp", space, {"scales": 1, "filters": 4, "blocks": 1}) for space in (GREY, COLOUR)),
     Row("realnvp", SIGNED, {"scales": 2, "filters": 4, "blocks": 1, "fold": 2, "preprocessing": "marginal"}),
+    Row("glow", GREY, {"scales": 1, "depth": 2, "filters": 4}),
+    Row("glow", COLOUR, {"scales": 1, "depth": 2, "filters": [4], "coupling": "additive"}),
+    Row("glow", SIGNED, {"scales": 1, "depth": 2, "filters": 4, "preprocessing": "marginal"}),
+    Row("glow", LABELLED, {"scales": 1, "depth": 2, "filters": 4, "class_conditional": True}),
     Row("vae", GREY, {"latents": 2, "network": "dense", "filters": 4, "components": 2}),
     Row("vae", BINARY, {"latents": 2, "network": "dense", "filters": 4}),
     Row("vae", COLOUR, {"latents": 2, "filters": 4, "downsamplings": 1, "spatial": True}),

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from codelength.errors import UsageError
+from codelength.models.flows.glow import glow_step
 from codelength.transforms import (
     ActNorm,
+    Additive,
     AdditiveCoupling,
+    Affine,
     AffineCoupling,
+    ClassAffine,
     Compose,
+    InvertibleConv,
     Logit,
     MarginalLogit,
     MultiScale,
     Rescale,
+    SplitCoupling,
     Squeeze,
     Transform,
     channel_mask,
@@ -42,6 +50,12 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "affine, channel": lambda: AffineCoupling(channel_mask(SHAPE, 0), conv(2, 4)),
     "additive, checkerboard": lambda: AdditiveCoupling(checkerboard_mask(SHAPE, 0), conv(2, 2)),
     "additive, channel": lambda: AdditiveCoupling(channel_mask(SHAPE, 1), conv(2, 2)),
+    "split, additive": lambda: SplitCoupling(Additive(), conv(1, 1)),
+    "split, sigmoid": lambda: SplitCoupling(Affine("sigmoid"), conv(1, 2)),
+    "split, swapped tanh": lambda: SplitCoupling(Affine("tanh"), conv(1, 2), swap=True),
+    "invertible conv": lambda: InvertibleConv(2),
+    "invertible conv near identity": lambda: InvertibleConv(2, noise=0.001),
+    "glow step": lambda: Compose(glow_step(2, 5, Affine())),
     "squeeze": Squeeze,
     "act norm": lambda: ActNorm(2),
     "rescale": lambda: Rescale(17, -3),
@@ -50,6 +64,17 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "marginal": lambda: Compose([Rescale(1, -1), MarginalLogit(2, 3)]),
     "two scales": two_scales,
 }
+
+WITH_VOLUME = [
+    "affine, channel",
+    "act norm",
+    "rescale",
+    "logit",
+    "marginal",
+    "two scales",
+    "split, sigmoid",
+    "invertible conv",
+]
 
 cases = pytest.mark.parametrize("name", TRANSFORMS)
 
@@ -87,7 +112,7 @@ def test_log_det_is_that_of_the_jacobian(build, log_det_by_autodiff, name: str) 
     torch.testing.assert_close(inverse_log_det, expected, atol=1e-8, rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["affine, channel", "act norm", "rescale", "logit", "marginal", "two scales"])
+@pytest.mark.parametrize("name", WITH_VOLUME)
 def test_a_log_det_wrong_by_a_factor_would_be_seen(build, log_det_by_autodiff, name: str) -> None:
     transform, x = build(name), data()
     truth = log_det_by_autodiff(lambda v: transform(v)[0], x)
@@ -243,3 +268,34 @@ def test_affine_coupling_agrees_with_nflows(monkeypatch: pytest.MonkeyPatch) -> 
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     for got, expected in zip(ours(x), theirs(x), strict=True):
         torch.testing.assert_close(got, expected, atol=1e-7, rtol=1e-7)  # 0.7 is a float32 parameter
+
+
+def test_the_invertible_convolution_starts_as_a_rotation_or_near_the_identity() -> None:
+    weight = InvertibleConv(6).double().weight()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(6, dtype=torch.float64), atol=1e-6, rtol=0)
+    near = InvertibleConv(6, noise=0.001).weight()
+    assert 0 < (near - torch.eye(6)).abs().max() < 0.01
+
+
+def test_the_affine_of_a_class_is_inverted_and_counted(randomize, log_det_by_autodiff) -> None:
+    layer, x = randomize(ClassAffine(2, 3)).double(), data()
+    label = torch.tensor([2, 0, 2])
+    z, log_det = layer(x, label=label)
+    back, inverse_log_det = layer.inverse(z, label=label)
+    torch.testing.assert_close(back, x)
+    torch.testing.assert_close(inverse_log_det, -log_det)
+    torch.testing.assert_close(log_det[:1], log_det_by_autodiff(lambda v: layer(v, label=label[:1])[0], x[:1]))
+    assert log_det[0] == log_det[2] != log_det[1]
+
+
+@pytest.mark.parametrize(("kind", "largest"), [(Affine("sigmoid"), math.log(1000)), (Affine("tanh", limit=2.0), 2.0)])
+def test_the_scales_of_a_split_coupling_are_bounded(kind: Affine, largest: float) -> None:
+    raw = torch.tensor([-1e4, 0.0, 1e4]).reshape(3, 1, 1).expand(3, 2, 1)
+    assert kind.forward(torch.zeros(3, 1), raw)[1].abs().max() <= largest + 1e-5
+
+
+def test_the_scale_of_glow_without_a_floor_is_a_logarithm_that_does_not_underflow() -> None:
+    x, raw = torch.zeros(1, 1), torch.full((1, 2, 1), -200.0)
+    assert Affine(floor=0).forward(x, raw)[1].item() == -198
+    with pytest.raises(UsageError, match="did you mean 'tanh'"):
+        Affine("tan")

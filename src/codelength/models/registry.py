@@ -20,8 +20,10 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "made": ("autoregressive", "codelength.models.autoregressive.made:MADE"),
     "made_ensemble": ("autoregressive", "codelength.models.autoregressive.made_ensemble:OrderingEnsemble"),
     "causal_window": ("autoregressive", "codelength.models.autoregressive.causal_window:CausalWindow"),
+    "gated_pixelcnn": ("autoregressive", "codelength.models.autoregressive.gated_pixelcnn:GatedPixelCNN"),
     "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
+    "glow": ("flows", "codelength.models.flows.glow:dequantized_glow"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),
 }
 

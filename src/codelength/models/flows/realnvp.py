@@ -17,34 +17,24 @@ Paper: Dinh et al., "Density estimation using Real NVP", arXiv:1605.08803.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu
 from torch.nn.utils.parametrizations import weight_norm
 
-from codelength import randomness
-from codelength.errors import unknown_name
-from codelength.models.base import LikelihoodModel
-from codelength.randomness import Noise
+from codelength.models.flows.base import Flow, preprocess
 from codelength.space import Space
 from codelength.transforms import (
     ActNorm,
     AffineCoupling,
     Compose,
-    Logit,
-    MarginalLogit,
     MultiScale,
-    Rescale,
     Squeeze,
     Transform,
     channel_mask,
     checkerboard_mask,
 )
 from codelength.transforms.dequantization import uniformly_dequantized
-
-PREPROCESSING = ("logit", "marginal")
 
 
 def _convolution(channels: int, outputs: int, kernel: int) -> nn.Module:
@@ -99,7 +89,7 @@ class CouplingNetwork(nn.Module):
         return pixel_shuffle(self.leave(relu(out)), self.fold)
 
 
-class RealNVP(LikelihoodModel):
+class RealNVP(Flow):
     """A density over images, exact to evaluate and to sample.
 
     Args:
@@ -110,7 +100,8 @@ class RealNVP(LikelihoodModel):
         blocks: Residual blocks of each coupling's network.
         checkerboard: Checkerboard couplings of a scale; the last scale has one more.
         channelwise: Channel couplings of a scale.
-        preprocessing: "logit" as in the paper, or "marginal": a trainable histogram of each channel before the logit.
+        preprocessing: "logit" as in the paper, "marginal": a trainable histogram of each channel before the logit, or
+            "rescale"; see `flows.base.preprocess`.
         alpha: α of the logit. The density is normalized over the levels widened by α / (1 − 2α) of their range on
             either side; mass out there is lost, and `log_prob` is −inf beyond. With "marginal" nothing is lost.
         fold: Networks of checkerboard couplings see fold x fold sites as channels; 1 is the paper's.
@@ -132,14 +123,12 @@ class RealNVP(LikelihoodModel):
         alpha: float = 0.05,
         fold: int = 1,
     ) -> None:
-        super().__init__(space, "density")
         if space.kind != "image" or any(size % 2 ** (scales - 1) for size in space.sizes[1:]):
             raise ValueError(
                 f"RealNVP: {space.kind} of shape {space.shape}; wanted an image whose height and width are "
                 f"multiples of {2 ** (scales - 1)} for scales={scales}. Use fewer scales, or pad or crop the images"
             )
-        if preprocessing not in PREPROCESSING:
-            raise unknown_name("preprocessing of RealNVP", preprocessing, PREPROCESSING)
+        first, support = preprocess(space, preprocessing, alpha)
         stages, shape = [], space.sizes
         for scale in range(scales):
             last = scale == scales - 1
@@ -153,15 +142,7 @@ class RealNVP(LikelihoodModel):
                 layers += self._couplings(masks, 2 * width, blocks, 1)
             stages.append(Compose(layers))
             shape = (shape[0] // 2, *shape[1:])
-        low, margin = space.offset, 0.0
-        if preprocessing == "logit":
-            logit = Logit(alpha)
-            margin = logit.margin * space.levels
-            first: list[Transform] = [Rescale(space.levels, low), logit]
-        else:
-            first = [MarginalLogit(space.sizes[0], space.levels, low)]
-        self.support = (low - margin, low + space.levels + margin)
-        self.flow = Compose([*first, MultiScale(stages, space.sizes)])
+        super().__init__(space, Compose([*first, MultiScale(stages, space.sizes)]), support)
 
     @staticmethod
     def _couplings(masks: list[Tensor], filters: int, blocks: int, fold: int) -> list[Transform]:
@@ -169,34 +150,6 @@ class RealNVP(LikelihoodModel):
         for mask in masks:
             layers += [AffineCoupling(mask, CouplingNetwork(mask, filters, blocks, fold)), ActNorm(mask.shape[0])]
         return layers
-
-    def log_prob(self, y: Tensor) -> Tensor:
-        """log p(y), nats, (B,), of reals y, (B, C, H, W); −inf outside `support`."""
-        low, high = self.support
-        inside = ((y >= low) & (y < high)).flatten(1).all(1)
-        y = torch.where(inside.reshape(-1, 1, 1, 1), y, torch.full_like(y, (low + high) / 2))
-        z, log_det_jacobian = self.flow(y)
-        log_prior = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
-        return torch.where(inside, log_prior + log_det_jacobian, -torch.inf)
-
-    def latents(self, y: Tensor) -> Tensor:
-        """z, (B, D), of reals y, (B, C, H, W) inside `support`."""
-        z: Tensor = self.flow(y)[0]
-        return z
-
-    def inverse(self, z: Tensor) -> Tensor:
-        """y, (B, C, H, W), of latents z, (B, D)."""
-        return self.flow.inverse(z)[0]
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: Noise, temperature: float = 1.0) -> Tensor:
-        """Draw n reals, (n, C, H, W), inside `support`; `temperature` scales the latents' standard deviation."""
-        z = randomness.normal((n, self.space.num_dims), generator, device=self.device, dtype=self.dtype)
-        return self.inverse(temperature * z)
-
-    def initialize(self, y: Tensor, generator: Noise) -> None:
-        """Set the ActNorms from a training batch y, (B, C, H, W), unless they are set."""
-        self.flow.initialize(y)
 
 
 dequantized_realnvp = uniformly_dequantized(RealNVP)

@@ -1,18 +1,28 @@
 """Bijections: exact log-determinants both ways."""
 
 from codelength.transforms.bijections.actnorm import ActNorm
+from codelength.transforms.bijections.class_affine import ClassAffine
 from codelength.transforms.bijections.coupling import AdditiveCoupling, AffineCoupling, channel_mask, checkerboard_mask
+from codelength.transforms.bijections.elementwise import Additive, Affine, Elementwise
+from codelength.transforms.bijections.invertible_conv import InvertibleConv
 from codelength.transforms.bijections.marginal import MarginalLogit
 from codelength.transforms.bijections.preprocessing import Logit, Rescale
+from codelength.transforms.bijections.split_coupling import SplitCoupling
 from codelength.transforms.bijections.squeeze import Squeeze
 
 __all__ = [
     "ActNorm",
+    "Additive",
     "AdditiveCoupling",
+    "Affine",
     "AffineCoupling",
+    "ClassAffine",
+    "Elementwise",
+    "InvertibleConv",
     "Logit",
     "MarginalLogit",
     "Rescale",
+    "SplitCoupling",
     "Squeeze",
     "channel_mask",
     "checkerboard_mask",

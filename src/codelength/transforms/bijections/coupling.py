@@ -85,7 +85,8 @@ class AffineCoupling(_Coupling):
         self.scale = nn.Parameter(torch.full((mask.shape[0], *[1] * (mask.dim() - 1)), scale))
 
     def _scale_and_shift(self, conditioner: Tensor, **context: Any) -> tuple[Tensor, Tensor]:
-        raw, shift = self.network(conditioner, **context).chunk(2, dim=1)
+        # A network may run in bfloat16 under autocast, a log-determinant never does.
+        raw, shift = self.network(conditioner, **context).to(conditioner.dtype).chunk(2, dim=1)
         return self.free * self.scale * torch.tanh(raw), self.free * shift
 
     def forward(self, x: Tensor, **context: Any) -> tuple[Tensor, Tensor]:
