@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codelength.errors import UsageError
+from codelength.nn.conditions import LabelBias
 
 
 def hidden_degrees(size: int, sites: int) -> Tensor:
@@ -70,6 +71,8 @@ class MaskedMLP(nn.Module):
         outputs: Outputs a site, P.
         residual: Add each hidden layer's input to its output; all hidden layers must have one size.
         dropout: Probability of dropping a hidden unit in training.
+        classes: Number of classes the network is conditioned on; 0 for none. Every hidden unit gains a bias of the class,
+            and so does every output, the same at all sites: the first site reads no unit.
 
     Raises:
         UsageError: No hidden layer, or residual layers of different sizes.
@@ -84,6 +87,7 @@ class MaskedMLP(nn.Module):
         *,
         residual: bool = False,
         dropout: float = 0.0,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
@@ -94,6 +98,8 @@ class MaskedMLP(nn.Module):
         self.input = nn.Linear(inputs * sites, hidden[0])
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(hidden))
         self.output = nn.Linear(hidden[-1], outputs * sites)
+        self.class_hidden = nn.ModuleList(LabelBias(classes, size) for size in hidden if classes)
+        self.class_output = LabelBias(classes, outputs) if classes else None
 
     def hidden_layer(self, index: int) -> nn.Linear:
         """The layer between hidden layers `index` and `index` + 1."""
@@ -111,14 +117,35 @@ class MaskedMLP(nn.Module):
         weight = self.output.weight.unflatten(0, (-1, self.sites))  # (P, S, H_last)
         return (weight * masks.output).flatten(0, 1)
 
-    def forward(self, x: Tensor, masks: SiteMasks) -> Tensor:
-        """(B, E * S), numbers of all sites for the first E, then the second ..., to (B, P * S) likewise."""
+    def class_biases(self, label: Tensor | None) -> tuple[list[Tensor] | None, Tensor | None]:
+        """What a class adds to each hidden layer, (B, H_l) each, and to the outputs of a site, (B, P)."""
+        if self.class_output is None or label is None:
+            return None, None
+        return [bias(label) for bias in self.class_hidden], self.class_output(label)
+
+    def forward(self, x: Tensor, masks: SiteMasks, label: Tensor | None = None) -> Tensor:
+        """Outputs of all sites.
+
+        Args:
+            x: (B, E * S), numbers of all sites for the first E, then the second ...
+            masks: Masks of a coding order.
+            label: Classes, (B,), where the network is conditioned.
+
+        Returns:
+            (B, P * S), in the order of x.
+        """
+        class_hidden, class_output = self.class_biases(label)
         h = F.linear(x, self.input_weight(masks), self.input.bias)
+        if class_hidden is not None:
+            h = h + class_hidden[0]
         for index in range(len(self.hidden)):
             layer = self.hidden_layer(index)
             update = F.linear(self._activate(h), layer.weight * masks.hidden(index), layer.bias)
+            if class_hidden is not None:
+                update = update + class_hidden[index + 1]
             h = h + update if self.residual else update
-        return F.linear(self._activate(h), self.output_weight(masks), self.output.bias)
+        out = F.linear(self._activate(h), self.output_weight(masks), self.output.bias)
+        return out if class_output is None else out + class_output.repeat_interleave(self.sites, dim=1)
 
     def _activate(self, h: Tensor) -> Tensor:
         return F.dropout(F.relu(h), self.dropout, self.training)

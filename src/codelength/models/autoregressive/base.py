@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codelength.models.autoregressive.stepwise import sample_stepwise
+from codelength.models.autoregressive.stepwise import is_raster, sample_stepwise
 from codelength.models.base import LikelihoodModel, Positions
 from codelength.pixels import PixelDistribution
 
@@ -28,6 +28,15 @@ class AutoregressiveModel(LikelihoodModel, ABC):
     @abstractmethod
     def schedule(self) -> list[Positions]:
         """Sites coded together, in coding order; every site once."""
+
+    @property
+    def raster_causal(self) -> bool:
+        """Whether a site depends on nothing but sites before it in raster order, so that any upper rows can be completed.
+
+        Derived from the schedule where that is the raster order; a model with another one (a wavefront) that keeps the
+        promise says so itself.
+        """
+        return is_raster(self.schedule)
 
     @abstractmethod
     def init_state(self, n: int, **conditions: Tensor) -> Any:

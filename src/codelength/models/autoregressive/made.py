@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from codelength.errors import UsageError, unknown_name
 from codelength.models.autoregressive.base import AutoregressiveModel
 from codelength.models.base import Positions
+from codelength.nn.conditions import LABEL, conditioning_of, label_classes
 from codelength.nn.masked_mlp import MaskedMLP, SiteMasks
 from codelength.pixels import PixelDistribution, PixelLikelihood, pixel_likelihood
 from codelength.randomness import make_generator
@@ -39,12 +40,16 @@ class MADEState:
         inputs: Embedded sites, zero where not yet known, (n, E, S).
         hidden: Hidden layers before activation, each (n, H); units not yet computed are not read.
         active: The same after activation.
+        class_hidden: What the class adds to each hidden layer, (n, H) each; None where there is none.
+        class_output: What it adds to the outputs of a site, (n, P).
     """
 
     place: int
     inputs: Tensor
     hidden: list[Tensor]
     active: list[Tensor]
+    class_hidden: list[Tensor] | None = None
+    class_output: Tensor | None = None
 
 
 class OrderedMADE:
@@ -74,22 +79,23 @@ class OrderedMADE:
         width = self.space.sizes[2]
         return [Positions(torch.tensor([s // width]), torch.tensor([s % width])) for s in self.masks.sites]
 
-    def conditionals(self, levels: Tensor) -> PixelDistribution:
+    def conditionals(self, levels: Tensor, label: Tensor | None = None) -> PixelDistribution:
         """Distributions of all sites; levels (B, C, H, W) count from 0."""
-        return self.likelihood(self.outputs(levels))
+        return self.likelihood(self.outputs(levels, label))
 
-    def outputs(self, levels: Tensor) -> Tensor:
+    def outputs(self, levels: Tensor, label: Tensor | None = None) -> Tensor:
         """The network's outputs at every site, (B, P, H, W)."""
         x = embed_levels(levels, self.space.levels, self.one_hot, self.network.input.weight.dtype)
-        out: Tensor = self.network(x.flatten(1), self.masks)
+        out: Tensor = self.network(x.flatten(1), self.masks, label)
         return out.unflatten(1, (-1, *self.space.sizes[1:]))
 
+    @torch.no_grad()
     def init_state(self, n: int, **conditions: Tensor) -> MADEState:
         """State of n data before the first step."""
         weight = self.network.input.weight
         inputs = weight.new_zeros(n, weight.shape[1] // self.network.sites, self.network.sites)
         layers = [[weight.new_zeros(n, ends[-1]) for ends in self.masks.ends] for _ in range(2)]
-        return MADEState(0, inputs, *layers)
+        return MADEState(0, inputs, *layers, *self.network.class_biases(conditions.get(LABEL)))
 
     @torch.no_grad()
     def step(self, state: MADEState, values: Tensor | None) -> tuple[PixelDistribution, MADEState]:
@@ -103,6 +109,8 @@ class OrderedMADE:
         weight = network.output.weight.unflatten(0, (-1, network.sites))[:, site, :known]
         bias = network.output.bias.unflatten(0, (-1, network.sites))[:, site]
         parameters = F.linear(state.active[-1][:, :known], weight, bias)
+        if state.class_output is not None:
+            parameters = parameters + state.class_output
         state.place += 1
         return self.likelihood(parameters.unsqueeze(-1)), state
 
@@ -114,6 +122,8 @@ class OrderedMADE:
             layer = network.hidden_layer(index - 1) if index else network.input
             new = slice(ends[state.place - 1], ends[state.place])
             update = F.linear(seen, layer.weight[new, : seen.shape[1]], layer.bias[new])
+            if state.class_hidden is not None:
+                update += state.class_hidden[index][:, new]
             if index and network.residual:
                 update += state.hidden[index - 1][:, new]
             state.hidden[index][:, new] = update
@@ -134,6 +144,9 @@ class MADE(AutoregressiveModel):
         dropout: Dropout of hidden units in training.
         pixels: "bernoulli", "categorical" or "logistic_mixture"; by default the first for two levels, else the last.
         components: Mixture components of "logistic_mixture".
+        coupling: Whether the channels of "logistic_mixture" depend on each other given the component; on for colour.
+        class_conditional: Condition on the class, passed as `label=`: every hidden unit and every output of a site gains a
+            bias of the class.
 
     Raises:
         UsageError: The options do not fit each other or the space.
@@ -151,10 +164,13 @@ class MADE(AutoregressiveModel):
         dropout: float = 0.0,
         pixels: str | None = None,
         components: int | None = None,
+        coupling: bool | None = None,
+        class_conditional: bool = False,
     ) -> None:
-        super().__init__(space)
-        self.likelihood = pixel_likelihood(space, pixels, components)
-        self.network = made_network(space, self.likelihood, tuple(hidden), residual, one_hot, dropout)
+        classes = label_classes(space, class_conditional)
+        super().__init__(space, conditioning=conditioning_of(classes))
+        self.likelihood = pixel_likelihood(space, pixels, components, coupling=coupling)
+        self.network = made_network(space, self.likelihood, tuple(hidden), residual, one_hot, dropout, classes)
         self.masks = SiteMasks(site_order(space, ordering, ordering_seed), tuple(hidden))
         self.one_hot = one_hot
 
@@ -164,16 +180,15 @@ class MADE(AutoregressiveModel):
         return OrderedMADE(self.space, self.network, self.masks, self.likelihood, self.one_hot)
 
     def conditionals(self, x: Tensor, **conditions: Tensor) -> PixelDistribution:
-        self.check_conditions(conditions, len(x))
-        return self.ordered.conditionals(x - self.space.offset)
+        label = self.check_conditions(conditions, len(x)).get(LABEL)
+        return self.ordered.conditionals(x - self.space.offset, label)
 
     @property
     def schedule(self) -> list[Positions]:
         return self.ordered.schedule
 
     def init_state(self, n: int, **conditions: Tensor) -> MADEState:
-        self.check_conditions(conditions, n)
-        return self.ordered.init_state(n)
+        return self.ordered.init_state(n, **self.check_conditions(conditions, n))
 
     def step(self, state: MADEState, values: Tensor | None) -> tuple[PixelDistribution, MADEState]:
         return self.ordered.step(state, values)
@@ -202,14 +217,21 @@ def site_order(space: Space, ordering: str, seed: int) -> Tensor:
 
 
 def made_network(
-    space: Space, likelihood: PixelLikelihood, hidden: tuple[int, ...], residual: bool, one_hot: bool, dropout: float
+    space: Space,
+    likelihood: PixelLikelihood,
+    hidden: tuple[int, ...],
+    residual: bool,
+    one_hot: bool,
+    dropout: float,
+    classes: int = 0,
 ) -> MaskedMLP:
     """The weights of a MADE: small in the last layer, whose bias starts at the likelihood's broad distribution."""
     if not 0 <= dropout < 1:
         raise UsageError(f"dropout={dropout}; wanted 0 <= dropout < 1")
     channels, height, width = space.sizes
     inputs = channels * (1 + space.levels) if one_hot else channels
-    network = MaskedMLP(height * width, inputs, hidden, likelihood.num_parameters, residual=residual, dropout=dropout)
+    sizes = (height * width, inputs, hidden, likelihood.num_parameters)
+    network = MaskedMLP(*sizes, residual=residual, dropout=dropout, classes=classes)
     with torch.no_grad():
         network.output.weight.mul_(0.1)
         network.output.bias.copy_(likelihood.initial().repeat_interleave(height * width))

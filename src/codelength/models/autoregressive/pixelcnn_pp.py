@@ -24,6 +24,7 @@ from codelength.models.autoregressive.base import AutoregressiveModel, raster_sc
 from codelength.models.autoregressive.pixelcnn_pp_steps import PixelCNNPPState
 from codelength.models.base import Positions
 from codelength.nn.activations import Feature, activate
+from codelength.nn.conditions import LABEL, conditioning_of, label_classes
 from codelength.nn.gated_residual import GatedResidual
 from codelength.nn.shifted_conv import (
     PointwiseLinear,
@@ -96,7 +97,8 @@ class PixelCNNPP(AutoregressiveModel):
         components: Mixture components of "logistic_mixture".
         dropout: Dropout in every block, in training.
         pixels: "bernoulli", "categorical" or "logistic_mixture"; by default the first for two levels, else the last.
-        class_conditional: Condition on the class, passed as `label=`.
+        coupling: Whether the channels of "logistic_mixture" depend on each other given the component; on for colour.
+        class_conditional: Condition on the class, passed as `label=`: every block gains a linear map of it.
 
     Raises:
         UsageError: The options do not fit each other or the space.
@@ -112,17 +114,19 @@ class PixelCNNPP(AutoregressiveModel):
         components: int | None = None,
         dropout: float = 0.5,
         pixels: str | None = None,
+        coupling: bool | None = None,
         class_conditional: bool = False,
     ) -> None:
-        super().__init__(space, conditioning=("label",) if class_conditional else ())
-        self.likelihood = pixel_likelihood(space, pixels, components)
+        classes = label_classes(space, class_conditional)
+        super().__init__(space, conditioning=conditioning_of(classes))
+        self.likelihood = pixel_likelihood(space, pixels, components, coupling=coupling)
         self.stages = stages
-        _check_options(space, filters, blocks, stages, dropout, class_conditional)
+        _check_options(space, filters, blocks, stages, dropout)
         channels = (space.shape[0] or 1) + 1  # and a channel of ones, which tells the image from the zeros around it
         self.first_down = ShiftedConv(channels, filters, DOWN, (2, 1))
         self.first_above = ShiftedConv(channels, filters, (1, 3), (1, 1))
         self.first_left = ShiftedConv(channels, filters, (2, 1), (1, 1))
-        self.ladder = Stage(stages, blocks, filters, dropout, space.conditions["label"] if class_conditional else 0)
+        self.ladder = Stage(stages, blocks, filters, dropout, classes)
         self.head = PointwiseLinear(filters, self.likelihood.num_parameters, init_scale=0.1)
         self.initialized: Tensor
         self.register_buffer("initialized", torch.tensor(False))
@@ -130,7 +134,7 @@ class PixelCNNPP(AutoregressiveModel):
             self.head.bias.copy_(self.likelihood.initial())
 
     def conditionals(self, x: Tensor, **conditions: Tensor) -> PixelDistribution:
-        label = self.check_conditions(conditions, len(x)).get("label")
+        label = self.check_conditions(conditions, len(x)).get(LABEL)
         return self.likelihood(self.outputs(x - self.space.offset, label))
 
     def outputs(self, levels: Tensor, label: Tensor | None = None) -> Tensor:
@@ -174,7 +178,7 @@ class PixelCNNPP(AutoregressiveModel):
 
     @torch.no_grad()
     def init_state(self, n: int, **conditions: Tensor) -> PixelCNNPPState:
-        return PixelCNNPPState(self, n, self.check_conditions(conditions, n).get("label"))
+        return PixelCNNPPState(self, n, self.check_conditions(conditions, n).get(LABEL))
 
     @torch.no_grad()
     def step(self, state: PixelCNNPPState, values: Tensor | None) -> tuple[PixelDistribution, PixelCNNPPState]:
@@ -183,15 +187,11 @@ class PixelCNNPP(AutoregressiveModel):
         return self.likelihood(state.next_parameters().unsqueeze(-1)), state
 
 
-def _check_options(
-    space: Space, filters: int, blocks: int, stages: int, dropout: float, class_conditional: bool
-) -> None:
+def _check_options(space: Space, filters: int, blocks: int, stages: int, dropout: float) -> None:
     if min(filters, blocks, stages) < 1:
         raise UsageError(f"filters={filters}, blocks={blocks}, stages={stages}; wanted at least 1 each")
     if not 0 <= dropout < 1:
         raise UsageError(f"dropout={dropout}; wanted 0 <= dropout < 1")
-    if class_conditional and "label" not in space.conditions:
-        raise UsageError("class_conditional=true but the data have no labels; choose labelled data or set it to false")
     _, height, width = space.shape
     _check_sizes(height or 0, width or 0, stages)
 

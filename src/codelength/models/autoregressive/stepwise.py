@@ -1,6 +1,18 @@
 """Sampling and scoring step by step: the loop that a codec runs too.
 
 Each step asks the model for the distribution at the next positions and tells it the values at the ones before.
+
+**Completion.** Given the upper rows, the rest is drawn from P(rest | rows) by walking the whole schedule: sites of the given
+rows are told their values, the others are drawn. That is exact in two cases:
+
+1. The model is *raster-causal*: the distribution of a site depends on nothing but sites before it in raster order. Then
+   P(x) = Π_s P(x_s | x_<s) in raster order, the given rows come first in it, and so P(rest | rows) is the product over
+   the rest of P(x_s | x_<s). A schedule of such a model may run ahead below the given rows (a wavefront does) as it likes:
+   it asks for a site after all that the site depends on, and each of those is given or was drawn from its own factor. No
+   given site depends on a drawn one, so that nothing drawn should have been weighed by what is given.
+2. The schedule codes the given rows first, whatever the order inside them and after.
+
+Elsewhere a given site follows drawn ones that it depends on, and its probability would have to weigh them: refused.
 """
 
 from __future__ import annotations
@@ -48,7 +60,7 @@ def sample_stepwise(
     """Draw n data in the model's coding order, (n, C, H, W) int64.
 
     Args:
-        model: Model with `schedule`, `init_state` and `step`.
+        model: Model with `schedule`, `init_state` and `step`; `raster_causal` where it has that.
         n: Number of data.
         generator: Source of randomness.
         temperature: Passed to every pixel distribution.
@@ -56,12 +68,11 @@ def sample_stepwise(
         rows: Number of rows kept.
 
     Raises:
-        UsageError: `given` is not n data, or the model does not code the kept rows first, so that its conditionals
-            after them are not those of a completion.
+        UsageError: `given` is not n data, or forcing the kept rows is no exact completion; see the module's docstring.
     """
     space, schedule = model.space, model.schedule
-    kept = _kept_steps(schedule, rows) if given is not None else 0
     if given is not None:
+        _require_completion(model, rows)
         given = space.validate(given).to(model.device) - space.offset
         if len(given) != n:
             raise UsageError(f"sample: {len(given)} data given to complete; wanted n={n}")
@@ -69,33 +80,46 @@ def sample_stepwise(
         raise UsageError(f"sample: rows={rows} but no data given; pass given= with the data to complete")
     x = torch.zeros((n, *space.sizes), dtype=torch.long, device=model.device)
     state, values = model.init_state(n, **conditions), None
-    for index, positions in enumerate(schedule):
+    for positions in schedule:
         distribution, state = model.step(state, values)
-        if given is not None and index < kept:
+        inside = (positions.rows < rows).to(x.device)
+        if given is None or not inside.any():
+            values = distribution.sample(generator=generator, temperature=temperature)
+        elif inside.all():
             values = positions.gather(given)
         else:
-            values = distribution.sample(generator=generator, temperature=temperature)
-        if given is not None and index == kept and kept < len(schedule):
-            inside = (positions.rows < rows).to(x.device)
-            values = torch.where(inside, positions.gather(given), values)
+            drawn = distribution.sample(generator=generator, temperature=temperature)
+            values = torch.where(inside, positions.gather(given), drawn)
         positions.scatter(x, values)
     return x + space.offset
 
 
-def _kept_steps(schedule: list[Positions], rows: int) -> int:
-    """Number of first steps that lie wholly in the kept rows.
+def is_raster(schedule: list[Positions]) -> bool:
+    """Whether a schedule visits sites in raster order, or sites that cannot depend on each other (a single step).
 
-    The step after may lie there in part: sites of one step do not depend on each other.
+    Sites of one step do not depend on each other, and a site depends on earlier steps only: where all sites of the earlier
+    steps lie before all sites of the later ones in raster order, a model of this schedule is raster-causal.
     """
-    whole = [bool((positions.rows < rows).all()) for positions in schedule]
-    some = [bool((positions.rows < rows).any()) for positions in schedule]
-    kept = whole.index(False) if False in whole else len(whole)
-    if any(some[kept + 1 :]):
+    before = -1, -1
+    for positions in schedule:
+        places = list(zip(positions.rows.tolist(), positions.columns.tolist(), strict=True))
+        if min(places, default=before) < before:
+            return False
+        before = max(places, default=before)
+    return True
+
+
+def _require_completion(model: Stepwise, rows: int) -> None:
+    """Raise UsageError unless forcing the upper `rows` rows samples their completion; see the module's docstring."""
+    if getattr(model, "raster_causal", False):
+        return
+    given = [(positions.rows < rows) for positions in model.schedule]
+    free = [index for index, inside in enumerate(given) if not inside.all()]
+    if free and any(inside.any() for inside in given[free[0] + 1 :]):
         raise UsageError(
-            f"sample: the model does not code the upper {rows} rows first, so it cannot complete them; use a model in "
-            "raster order"
+            f"sample: the model does not code the upper {rows} rows first, and its order is not the raster order, so it "
+            "cannot complete them; use a model in raster order"
         )
-    return kept
 
 
 @torch.no_grad()
