@@ -265,3 +265,23 @@ def test_unknown_likelihoods_options_and_misfits_are_refused():
         make_likelihood("bernoulli", Space.image(1, 2, 2, 2))(torch.zeros(1, 2, 2, 2))
     with pytest.raises(NotImplementedError, match="batch"):
         Bernoulli(torch.zeros(1, 1, 2, 2)).expand((2,))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_outputs_may_speak_of_a_part_of_the_range(channels):
+    """With a span the mixture is the one of the whole range, moved and shrunk: coupling included, at the same data."""
+    space = Space.image(channels, 1, 1, 65_536)
+    likelihood = make_likelihood("logistic_mixture", space, components=2)
+    generator = torch.Generator().manual_seed(0)
+    parameters = torch.randn(1, likelihood.num_parameters, 1, 1, generator=generator, dtype=torch.float64)
+    whole = likelihood(parameters)
+    assert torch.equal(likelihood(parameters, torch.tensor([0.0, 1.0])).component_mean, whole.component_mean)
+    # 1/64 of the range around level 9,000: a level there is 64 of the whole range's.
+    half_range = 65_535 / 2
+    part = likelihood(parameters, torch.tensor([9000 / half_range - 1, 1 / 64], dtype=torch.float64))
+    x = torch.randint(-500, 501, (5, channels, 1, 1), generator=generator)
+    at_part = part.log_prob(9000 + x)
+    at_whole = whole.log_prob((half_range + 64 * x.double()).round().long())
+    # Densities: the bin of a level is 64 times as wide in the part; levels round by half of 1/64.
+    torch.testing.assert_close(at_part, at_whole + channels * math.log(64), rtol=0, atol=0.02)
+    assert abs(part.channel(0, x[:1, :0]).probs().sum() - 1) < 1e-9

@@ -35,18 +35,26 @@ class PixelLikelihood:
         distribution: Takes (B, num_parameters, *S) and returns the distribution of (B, C, *S).
         initial: Returns the outputs a network should start from, (num_parameters,): broad, and different for each
             mixture component, so that no two of them stay alike. Add it as the bias of the last layer.
+        spans: Whether it can be told which part of the range the outputs speak of.
     """
 
     name: str
     num_parameters: int
-    distribution: Callable[[Tensor], PixelDistribution]
+    distribution: Callable[..., PixelDistribution]
     initial: Callable[[], Tensor]
+    spans: bool = False
 
-    def __call__(self, parameters: Tensor) -> PixelDistribution:
-        """Distribution of a datum given the network's outputs, (B, num_parameters, *S)."""
+    def __call__(self, parameters: Tensor, span: Tensor | None = None) -> PixelDistribution:
+        """Distribution of a datum given the network's outputs.
+
+        Args:
+            parameters: (B, num_parameters, *S).
+            span: Centre and half width of the part of [−1, 1] that the outputs take for [−1, 1], (2,); only where
+                `spans`. Outputs for data that fill 1/100 of the range then need not be exact to 1/100.
+        """
         if parameters.shape[1] != self.num_parameters:
             raise ValueError(f"{self.name}: {parameters.shape[1]} outputs a site; wanted {self.num_parameters}")
-        return self.distribution(parameters)
+        return self.distribution(parameters) if span is None else self.distribution(parameters, span)
 
 
 def _channels(space: Space) -> int:
@@ -88,16 +96,18 @@ def _logistic_mixture(space: Space, components: int = 10, coupling: bool | None 
     num_coefficients = channels * (channels - 1) // 2 if coupled else 0
     floor = log_scale_floor(levels)
 
-    def distribution(parameters: Tensor) -> LogisticMixture:
+    def distribution(parameters: Tensor, span: Tensor | None = None) -> LogisticMixture:
         # float32 at least: levels of 2 / 255 are not resolved by bfloat16. For 65,536 levels it suffices: the masses are
         # computed in levels, and a mean is off by at most 1/250 of one.
         wide = parameters.dtype == torch.float64
         # Components and channels are slices of dim 1: element-wise work on them is twice as fast if they have no gaps.
         parameters = (parameters.double() if wide else parameters.float()).contiguous()
         logits, rest = parameters[:, :k], parameters[:, k:].unflatten(1, (k, 2 * channels + num_coefficients))
-        mean, log_scale = rest[:, :, :channels], rest[:, :, channels : 2 * channels].clamp(min=floor)
+        mean, log_scale = rest[:, :, :channels], rest[:, :, channels : 2 * channels]
         coefficients = torch.tanh(rest[:, :, 2 * channels :]) if coupled else None
-        return LogisticMixture(logits, mean, log_scale, levels, coefficients)
+        if span is not None:
+            mean, log_scale = _within(span.to(mean), mean, log_scale, coefficients)
+        return LogisticMixture(logits, mean, log_scale.clamp(min=floor), levels, coefficients)
 
     def initial() -> Tensor:
         """Equal weights, means spread evenly over the levels, scales that overlap, no coupling."""
@@ -107,7 +117,23 @@ def _logistic_mixture(space: Space, components: int = 10, coupling: bool | None 
         values[:, channels : 2 * channels] = max(-math.log(k) - 1 if channels == 1 else -1.5, floor)
         return torch.cat([torch.zeros(k), values.flatten()])
 
-    return PixelLikelihood("logistic_mixture", k * (1 + 2 * channels + num_coefficients), distribution, initial)
+    size = k * (1 + 2 * channels + num_coefficients)
+    return PixelLikelihood("logistic_mixture", size, distribution, initial, spans=True)
+
+
+def _within(span: Tensor, mean: Tensor, log_scale: Tensor, coefficients: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Means and log scales on [−1, 1] of outputs that take centre ± half width for it.
+
+    Channels before enter a mean by their distance to the centre too: c + h (m + Σ a_j (y_j − c) / h) is
+    c + h m − c Σ a_j, plus the Σ a_j y_j that the mixture adds.
+    """
+    centre, half_width = span
+    mean = centre + half_width * mean
+    if coefficients is not None:
+        # Row c (c − 1) / 2 + j of the coefficients belongs to channel c.
+        sums = [coefficients[:, :, c * (c - 1) // 2 : c * (c + 1) // 2].sum(2) for c in range(mean.shape[2])]
+        mean = mean - centre * torch.stack(sums, dim=2)
+    return mean, log_scale + half_width.log()
 
 
 def _want_two_levels(space: Space, name: str) -> None:

@@ -111,8 +111,11 @@ class CausalWindow(AutoregressiveModel):
         image, row, column = _every_site(levels)
         chosen = torch.randperm(len(image), generator=generator, device=generator.device)[:SITES_PER_CHUNK].to(x.device)
         image, row, column = image[chosen], row[chosen], column[chosen]
-        _, _, prediction = self.window.neighbours(self.window.pad(levels), image, row, column)
-        self.units.fit(levels[image, :, row, column], prediction)
+        padded = self.window.pad(levels)
+        self.units.fit(
+            levels[image, :, row, column],
+            lambda: self.window.neighbours(padded, image, row, column, self.units.start)[2],
+        )
 
     def training_objective(self, x: Tensor, generator: torch.Generator, **conditions: Tensor) -> Tensor:
         """Estimate of −log P(x) from `sites` random sites of each image, nats, (B,)."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from codelength.models.base import Positions
+from codelength.nn.level_scale import WIDE_LEVELS
 from codelength.space import Space
 
-WIDE_LEVELS = 256
-"""Up to so many levels the range itself is the unit; above it the unit follows from the data."""
 TYPICAL_RESIDUAL = 6.0
 """Mean distance of an 8-bit photograph's values from their median-edge prediction: what the network's inputs are scaled for."""
 
@@ -38,16 +39,20 @@ class LevelUnits(nn.Module):
             self.register_buffer("fitted", torch.tensor(False))
 
     @torch.no_grad()
-    def fit(self, values: Tensor, prediction: Tensor) -> None:
-        """Set the unit from values and their predictions, both (M, C) in levels; once."""
+    def fit(self, values: Tensor, predict: Callable[[], Tensor]) -> None:
+        """Set mean and spread from values, (M, C) levels, then the unit from their predictions, (M, C); once."""
         if not self.adapts or self.fitted:
             return
-        residual = (values - prediction).abs().double().mean() / TYPICAL_RESIDUAL
         spread, mean = torch.std_mean(values.double(), correction=0)
-        # Constant data have no unit of their own; a level is the smallest difference there is.
-        statistics = torch.stack([residual.clamp(min=1 / 64), mean, 2 * spread.clamp(min=1.0)])
-        self.statistics.copy_(statistics)
+        self.statistics[1], self.statistics[2] = mean, 2 * spread.clamp(min=1.0)
+        residual = (values - predict()).abs().double().mean() / TYPICAL_RESIDUAL
+        self.statistics[0] = residual.clamp(min=1 / 64)  # constant data have no unit of their own
         self.fitted.fill_(True)
+
+    @property
+    def start(self) -> float | Tensor:
+        """What a site without neighbours is predicted to be, in levels."""
+        return self.statistics[1] if self.adapts else self.levels // 2
 
     @property
     def per_level(self) -> float | Tensor:
@@ -106,13 +111,18 @@ class Window:
         site = (positions.rows + self.rows) * self.padded_width + positions.columns + self.reach
         padded[:, site.to(padded.device), : self.channels] = values.movedim(1, -1).to(padded.dtype)
 
-    def neighbours(self, padded: Tensor, image: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Values of the window at M sites, (M, O, C), which of them are inside, (M, O, 1), and the predictions, (M, C)."""
+    def neighbours(
+        self, padded: Tensor, image: Tensor, row: Tensor, column: Tensor, start: float | Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Values of the window at M sites, (M, O, C), which of them are inside, (M, O, 1), and the predictions, (M, C).
+
+        `start` is what a site without neighbours is predicted to be, in levels; the middle of the range by default.
+        """
         site = image * padded.shape[1] + (row + self.rows) * self.padded_width + column + self.reach
         index = site.unsqueeze(1) + self.shifts.to(site.device)
         window = padded.flatten(0, 1).index_select(0, index.flatten()).view(len(site), len(self.offsets), -1)
         values, inside = window[..., :-1], window[..., -1:]
-        return values, inside, self._predict(values, inside)
+        return values, inside, self._predict(values, inside, self.levels // 2 if start is None else start)
 
     def inputs(
         self, padded: Tensor, image: Tensor, row: Tensor, column: Tensor, units: LevelUnits
@@ -127,7 +137,7 @@ class Window:
         Returns:
             Inputs, (M, num_inputs), and the prediction of each channel in levels, (M, C).
         """
-        values, inside, prediction = self.neighbours(padded, image, row, column)
+        values, inside, prediction = self.neighbours(padded, image, row, column, units.start)
         difference = ((values - prediction.unsqueeze(1)) * inside * units.per_level).flatten(1)
         relative = units.relative(prediction)
         position = torch.stack(
@@ -143,7 +153,7 @@ class Window:
         parts = [difference / 64, torch.asinh(difference / 4) / 2, relative, position]
         return torch.cat([*parts, relative.diff(dim=1) * 2], dim=1), prediction
 
-    def _predict(self, values: Tensor, inside: Tensor) -> Tensor:
+    def _predict(self, values: Tensor, inside: Tensor, start: float | Tensor) -> Tensor:
         """Median-edge prediction of each channel from the neighbours west, north and north-west, (M, C)."""
         at = self.offsets.index
         north, west, north_west = (values[:, at(o)] for o in ((-1, 0), (0, -1), (-1, -1)))
@@ -151,6 +161,5 @@ class Window:
         planar = north + west - north_west
         median = torch.where(north_west >= high, low, torch.where(north_west <= low, high, planar))
         has_north, has_west = inside[:, at((-1, 0))] > 0, inside[:, at((0, -1))] > 0
-        start = torch.full_like(north, self.levels // 2)
-        one = torch.where(has_north, north, torch.where(has_west, west, start))
+        one = torch.where(has_north, north, torch.where(has_west, west, torch.as_tensor(start).to(north)))
         return torch.where(has_north & has_west, median, one)

@@ -94,8 +94,9 @@ class OrderedMADE:
         """State of n data before the first step."""
         weight = self.network.input.weight
         inputs = weight.new_zeros(n, weight.shape[1] // self.network.sites, self.network.sites)
-        layers = [[weight.new_zeros(n, ends[-1]) for ends in self.masks.ends] for _ in range(2)]
-        return MADEState(0, inputs, *layers, *self.network.class_biases(conditions.get(LABEL)))
+        hidden, active = ([weight.new_zeros(n, ends[-1]) for ends in self.masks.ends] for _ in range(2))
+        class_hidden, class_output = self.network.class_biases(conditions.get(LABEL))
+        return MADEState(0, inputs, hidden, active, class_hidden, class_output)
 
     @torch.no_grad()
     def step(self, state: MADEState, values: Tensor | None) -> tuple[PixelDistribution, MADEState]:

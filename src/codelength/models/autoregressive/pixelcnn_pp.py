@@ -26,6 +26,7 @@ from codelength.models.base import Positions
 from codelength.nn.activations import Feature, activate
 from codelength.nn.conditions import LABEL, conditioning_of, label_classes
 from codelength.nn.gated_residual import GatedResidual
+from codelength.nn.level_scale import LevelScale
 from codelength.nn.shifted_conv import (
     PointwiseLinear,
     ShiftedConv,
@@ -121,6 +122,7 @@ class PixelCNNPP(AutoregressiveModel):
         super().__init__(space, conditioning=conditioning_of(classes))
         self.likelihood = pixel_likelihood(space, pixels, components, coupling=coupling)
         self.stages = stages
+        self.level_scale = LevelScale(space.levels)
         _check_options(space, filters, blocks, stages, dropout)
         channels = (space.shape[0] or 1) + 1  # and a channel of ones, which tells the image from the zeros around it
         self.first_down = ShiftedConv(channels, filters, DOWN, (2, 1))
@@ -135,7 +137,11 @@ class PixelCNNPP(AutoregressiveModel):
 
     def conditionals(self, x: Tensor, **conditions: Tensor) -> PixelDistribution:
         label = self.check_conditions(conditions, len(x)).get(LABEL)
-        return self.likelihood(self.outputs(x - self.space.offset, label))
+        return self.distribution(self.outputs(x - self.space.offset, label))
+
+    def distribution(self, outputs: Tensor) -> PixelDistribution:
+        """The distribution that the network's outputs, (B, P, *S), stand for."""
+        return self.likelihood(outputs, self.level_scale.span if self.likelihood.spans else None)
 
     def outputs(self, levels: Tensor, label: Tensor | None = None) -> Tensor:
         """The network's outputs at every site, (B, C, H, W) to (B, P, H, W)."""
@@ -152,10 +158,12 @@ class PixelCNNPP(AutoregressiveModel):
     def initialize(self, x: Tensor, generator: torch.Generator, **conditions: Tensor) -> None:
         """Set gains and biases from a batch, as the paper does, so that every layer starts at a moderate scale.
 
-        A second call changes nothing; that it was called is saved with the weights. The last layer keeps its start.
+        A second call changes nothing; that it was called is saved with the weights. The last layer keeps its start. Above
+        256 levels the part of the range that inputs and mixtures speak of is taken from the batch too.
         """
         if self.initialized:
             return
+        self.level_scale.fit(x - self.space.offset)
         layers = [m for m in self.modules() if isinstance(m, WeightNormed) and m is not self.head]
         training = self.training
         normalize_outputs(layers, lambda: self.eval().conditionals(x, **conditions))
@@ -168,8 +176,9 @@ class PixelCNNPP(AutoregressiveModel):
         return torch.cat([scaled, torch.ones_like(scaled[:, :1])], dim=1).contiguous(memory_format=torch.channels_last)
 
     def scale(self, levels: Tensor) -> Tensor:
-        """Levels on [−1, 1], in the type of the parameters."""
-        return levels.to(self.dtype) * (2 / (self.space.levels - 1)) - 1
+        """Levels on [−1, 1] (`LevelScale`), in the type of the parameters."""
+        scaled: Tensor = self.level_scale(levels, self.dtype)
+        return scaled
 
     @property
     def schedule(self) -> list[Positions]:
@@ -184,7 +193,7 @@ class PixelCNNPP(AutoregressiveModel):
     def step(self, state: PixelCNNPPState, values: Tensor | None) -> tuple[PixelDistribution, PixelCNNPPState]:
         if values is not None:
             state.put(self.scale(values[:, :, 0].to(self.device)))
-        return self.likelihood(state.next_parameters().unsqueeze(-1)), state
+        return self.distribution(state.next_parameters().unsqueeze(-1)), state
 
 
 def _check_options(space: Space, filters: int, blocks: int, stages: int, dropout: float) -> None:

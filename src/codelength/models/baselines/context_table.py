@@ -201,6 +201,11 @@ class ContextTable(AutoregressiveModel):
             Positions(rows[times == t], columns[times == t]) for t in range(int(times.max()) + 1) if (times == t).any()
         ]
 
+    @property
+    def raster_causal(self) -> bool:
+        """All neighbours lie above or to the left; the diagonals only visit sites in another order."""
+        return True
+
     def init_state(self, n: int, **conditions: Tensor) -> Canvas:
         """Nothing known of n images."""
         self.check_conditions(conditions, n)
