@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "Measure a model's code length on a data set.",
     "compare": "Compare runs pair by pair on the same data.",
     "audit": "Probe whether a model's number is honest.",
+    "quantize": "Turn a trained model into integers, so that what it compresses decodes anywhere.",
     "sample": "Draw samples from a model.",
     "compress": "Compress data with a model into a file.",
     "decompress": "Restore the data of a compressed file.",

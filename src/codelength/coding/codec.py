@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codelength.coding import autoregressive
+from codelength.coding import autoregressive, integer_codec
 from codelength.coding.container import MAX_CHUNK_ITEMS, Chunk, Container, Fingerprint, Header, write_container
 from codelength.coding.machine import machine_class, require_machine
 from codelength.errors import CodecError, UsageError
@@ -40,15 +40,20 @@ class Codec:
         encode: (model, x, batch=, threads=) -> stream.
         decode: (model, stream, count, batch=, threads=) -> x.
         batch: (model, batch) -> items that are coded in lockstep.
+        portable: Whether any machine computes the same codes: then the file names no machine class.
     """
 
     encode: Callable[..., bytes]
     decode: Callable[..., Tensor]
     batch: Callable[[LikelihoodModel, int], int]
+    portable: bool = False
 
 
 CODECS: dict[str, Codec] = {
     autoregressive.CODEC: Codec(autoregressive.encode, autoregressive.decode, autoregressive.lockstep_batch),
+    integer_codec.CODEC: Codec(
+        integer_codec.encode, integer_codec.decode, integer_codec.lockstep_batch, portable=True
+    ),
 }
 
 
@@ -64,7 +69,7 @@ def codec_of(model: LikelihoodModel) -> str:
             "an autoregressive or mean-field model"
         )
     autoregressive.require_steps(model)
-    return autoregressive.CODEC
+    return integer_codec.CODEC if getattr(model, "exact_integers", False) else autoregressive.CODEC
 
 
 def model_hash(model: LikelihoodModel, description: str = "") -> str:
@@ -146,7 +151,7 @@ def compress(
         items=len(x),
         batch=codec.batch(model, min(batch or chunk, MAX_CHUNK_ITEMS)),
         threads=threads,
-        machine=machine_class(model),
+        machine={} if codec.portable else machine_class(model),
         dtype=x.dtype.name,
         layout=layout or {},
     )
@@ -207,8 +212,10 @@ class Archive:
                 f"the file was coded with the model {self.header.model_sha256[:16]} ({self.header.model or 'unnamed'}), "
                 f"not with {found[:16]}; give the run it was coded with, its weights unchanged"
             )
-        require_machine(self.header.machine, model)
-        return CODECS[self.header.codec]
+        codec = CODECS[self.header.codec]
+        if not codec.portable:
+            require_machine(self.header.machine, model)
+        return codec
 
     def chunks(
         self, model: LikelihoodModel, items: slice = slice(None), *, model_sha256: str | None = None

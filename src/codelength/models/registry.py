@@ -22,6 +22,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "causal_window": ("autoregressive", "codelength.models.autoregressive.causal_window:CausalWindow"),
     "gated_pixelcnn": ("autoregressive", "codelength.models.autoregressive.gated_pixelcnn:GatedPixelCNN"),
     "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
+    "quantized": ("autoregressive", "codelength.models.quantized.builder:quantized"),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
     "glow": ("flows", "codelength.models.flows.glow:dequantized_glow"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),

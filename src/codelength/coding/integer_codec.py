@@ -1,0 +1,220 @@
+"""The codec of integer models: codes that decode on any machine.
+
+An integer model's cumulative counts are the same integers wherever and however they are computed. So the encoder takes all
+positions in one parallel pass, the decoder takes the model's steps, and neither the number of threads nor the
+machine matters. A level is coded by halving its range: each halving [low, high) at `middle` is one binary symbol with the share
+
+    p = floor((C(middle) − C(low)) · (2^24 − 2) / (C(high) − C(low))) + 1
+
+of 2^24, where C(v) counts the levels under v. Counts are integers below 2^53, held in float64: the product and the quotient are rounded once each by
+IEEE-754, so p is the same everywhere. The range coder then works in integers (`coding/entropy.py`).
+
+Order of the stream: lockstep batches of images; in each the steps of the schedule; in each the channels; in each the halvings;
+in each the images, and in each its sites.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import constriction
+import numpy as np
+import torch
+from torch import Tensor
+
+from codelength.coding.autoregressive import DEFAULT_BATCH, DEFAULT_THREADS, require_steps
+from codelength.coding.entropy import Decoder
+from codelength.errors import CodecError
+from codelength.integer import IntegerChannel
+from codelength.models.base import LikelihoodModel
+
+CODEC = "integer/1"
+SHARE_BITS = 24
+IMAGES_AT_ONCE = 16
+"""Images that the encoder scores in one parallel pass; changes no byte."""
+
+_FAMILY = constriction.stream.model.Categorical(perfect=False)
+_WHOLE = float(2**SHARE_BITS)
+
+
+def lockstep_batch(model: LikelihoodModel, batch: int = DEFAULT_BATCH) -> int:
+    """Images coded in lockstep."""
+    require_steps(model)
+    return max(1, batch)
+
+
+class Halvings:
+    """The ranges [low, high) of M levels, halved together until each holds one level.
+
+    Args:
+        channel: The levels' distribution, of any shape.
+    """
+
+    def __init__(self, channel: IntegerChannel) -> None:
+        self._channel = channel
+        self._whole = channel.total
+        self._below = torch.zeros_like(self._whole)
+        self.low = torch.zeros(self._whole.shape, dtype=torch.long)
+        self.high = torch.full(self._whole.shape, channel.levels, dtype=torch.long)
+        self.middle, self._first = self.low, self._below
+
+    def shares(self) -> Tensor:
+        """p of each range's lower half, float64 integers 1 .. 2^24 − 1; where a range holds one level, any number."""
+        self.middle = (self.low + self.high) >> 1
+        self._first = self._channel.below(self.middle) - self._below
+        scaled = self._first * (_WHOLE - 2)
+        return scaled.div_(self._whole).floor_().add_(1)
+
+    @property
+    def open(self) -> Tensor:
+        """Which ranges hold more than one level."""
+        return self.high - self.low > 1
+
+    def take(self, upper: Tensor) -> None:
+        """Go on in the upper half where `upper`, else in the lower one; ranges of one level must say upper."""
+        self._below = torch.where(upper, self._below + self._first, self._below)
+        self._whole = torch.where(upper, self._whole - self._first, self._first)
+        self.low, self.high = torch.where(upper, self.middle, self.low), torch.where(upper, self.high, self.middle)
+
+
+def num_halvings(levels: int) -> int:
+    """Halvings until every range of `levels` levels holds one."""
+    return math.ceil(math.log2(levels))
+
+
+def decisions(channel: IntegerChannel, values: Tensor) -> Tensor:
+    """All halvings of some levels: int32 (halvings, *shape): the share p, plus 2^24 where the level is in the upper half;
+    −1 where there is nothing to decide."""
+    halvings = Halvings(channel)
+    out = torch.empty((num_halvings(channel.levels), *values.shape), dtype=torch.int32)
+    for row in out:
+        shares, open_ = halvings.shares(), halvings.open
+        upper = values >= halvings.middle
+        row.copy_(shares + upper * _WHOLE)
+        row.masked_fill_(~open_, -1)
+        halvings.take(upper)
+    return out
+
+
+def encode(
+    model: LikelihoodModel,
+    x: Tensor,
+    *,
+    batch: int = DEFAULT_BATCH,
+    threads: int = DEFAULT_THREADS,
+    **conditions: Tensor,
+) -> bytes:
+    """Code images with an integer model.
+
+    Args:
+        model: Gives `IntegerDistribution`s; `model.exact_integers` is true.
+        x: Integers, (N, C, H, W).
+        batch: Images in lockstep; the decoder must use the same.
+        threads: Not used: the current number of threads changes no byte.
+        conditions: The model's conditions, (N,) each.
+
+    Returns:
+        The range coder's stream; its length in bits is −log2 P(x) up to rounding.
+    """
+    levels = model.space.validate(x.cpu()) - model.space.offset
+    coder = constriction.stream.queue.RangeEncoder()
+    with torch.inference_mode():
+        for start in range(0, len(x), batch):
+            stop = start + batch
+            given = {name: value[start:stop] for name, value in conditions.items()}
+            for symbols, tables in _coding_order(model, levels[start:stop], given):
+                coder.encode(symbols, _FAMILY, tables)
+    return np.asarray(coder.get_compressed(), dtype="<u4").tobytes()
+
+
+def _coding_order(model: Any, levels: Tensor, conditions: dict[str, Tensor]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Binary symbols and tables of a lockstep batch in the order of the stream."""
+    made = _all_decisions(model, levels, conditions)
+    first = 0
+    for positions in model.schedule:
+        last = first + len(positions.rows)
+        for channel in made:
+            for halving in channel[..., first:last]:
+                coded = halving[halving >= 0] if halving.min() < 0 else halving.ravel()
+                if coded.size:
+                    yield (
+                        (coded >> SHARE_BITS).astype(np.int32),
+                        _tables((coded & (2**SHARE_BITS - 1)).astype(np.float64)),
+                    )
+        first = last
+
+
+def _all_decisions(model: Any, levels: Tensor, conditions: dict[str, Tensor]) -> np.ndarray:
+    """Decisions of all images, int32 (C, halvings, n, sites), sites in the order of the schedule."""
+    width = levels.shape[-1]
+    order = torch.cat([positions.rows * width + positions.columns for positions in model.schedule])
+    parts = []
+    for start in range(0, len(levels), IMAGES_AT_ONCE):
+        part = levels[start : start + IMAGES_AT_ONCE]
+        given = {name: value[start : start + IMAGES_AT_ONCE] for name, value in conditions.items()}
+        distribution = model.conditionals(part + model.space.offset, **given)
+        channels = [decisions(distribution.channel(c, part[:, :c]), part[:, c]) for c in range(part.shape[1])]
+        parts.append(torch.stack(channels).flatten(-2)[..., order])
+    return torch.cat(parts, dim=2).numpy()
+
+
+def _tables(shares: np.ndarray) -> np.ndarray:
+    """Masses of the two halves, (M, 2): p and 2^24 − p."""
+    tables = np.empty((len(shares), 2))
+    tables[:, 0] = shares
+    np.subtract(_WHOLE, shares, out=tables[:, 1])
+    return tables
+
+
+def decode(
+    model: LikelihoodModel,
+    stream: bytes,
+    count: int,
+    *,
+    batch: int = DEFAULT_BATCH,
+    threads: int = DEFAULT_THREADS,
+    **conditions: Tensor,
+) -> Tensor:
+    """The `count` images, int64 (N, C, H, W), that `encode` coded with the same model and batch.
+
+    Raises:
+        CodecError: The stream was not written with this model.
+    """
+    decoder = Decoder(stream)
+    batches = [torch.zeros((0, *model.space.sizes), dtype=torch.long)]
+    with torch.inference_mode():
+        for start in range(0, count, batch):
+            given = {name: value[start : start + batch] for name, value in conditions.items()}
+            batches.append(_decode_batch(model, decoder, min(batch, count - start), given) + model.space.offset)
+    return torch.cat(batches)
+
+
+def _decode_batch(model: Any, decoder: Decoder, n: int, conditions: dict[str, Tensor]) -> Tensor:
+    levels = torch.zeros((n, *model.space.sizes), dtype=torch.long)
+    state, values = model.init_state(n, **conditions), None
+    for positions in model.schedule:
+        distribution, state = model.step(state, values)
+        values = positions.gather(levels)
+        for c in range(values.shape[1]):
+            channel = distribution.channel(c, values[:, :c])
+            if not isinstance(channel, IntegerChannel):
+                raise CodecError(f"{type(model).__name__} gives {type(channel).__name__}, which has no integer counts")
+            values[:, c] = _decode_channel(channel, decoder)
+        positions.scatter(levels, values)
+    return levels
+
+
+def _decode_channel(channel: IntegerChannel, decoder: Decoder) -> Tensor:
+    halvings = Halvings(channel)
+    for _ in range(num_halvings(channel.levels)):
+        shares = halvings.shares()
+        open_ = halvings.open
+        if bool(open_.all()):
+            upper = torch.from_numpy(decoder.decode(_tables(shares.numpy().ravel())) == 1).view(shares.shape)
+        else:
+            upper = torch.ones(shares.shape, dtype=torch.bool)
+            upper[open_] = torch.from_numpy(decoder.decode(_tables(shares[open_].numpy())) == 1)
+        halvings.take(upper)
+    return halvings.low
