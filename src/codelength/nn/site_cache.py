@@ -36,6 +36,16 @@ class Ring:
     rows: int
     margin: int
 
+    @staticmethod
+    def of_raster(n: int, width: int, reach: int) -> Ring:
+        """For one site a step, or a row of sites, and windows that reach so far up and to the sides."""
+        return Ring(n, width, reach + 1, reach)
+
+    @staticmethod
+    def of_wavefront(n: int, width: int, reach: int, slope: int) -> Ring:
+        """For the sites with column + slope * row = t in one step."""
+        return Ring(n, width, -(-width // slope) + reach + 1, reach)
+
     def zeros(self, features: int, like: Tensor) -> Tensor:
         """An empty store, (n, rows * (W + 2 margin), features)."""
         return like.new_zeros(self.n, self.rows * (self.width + 2 * self.margin), features)
@@ -104,6 +114,8 @@ class CachedCausalConv:
             read = conv.mask.unflatten(1, (len(conv.offsets), conv.inputs)).any(2).any(0)
         self.offsets: Offsets = tuple(o for o, used in zip(conv.offsets, read.tolist(), strict=True) if used)
         self.inputs = CachedSites(ring, conv.inputs, matrix)
+        self.passing: Tensor | None = None  # what a layer without neighbours and groups was given, instead of a cache
+        self.is_pointwise = self.offsets == OWN and groups == 1
         bias = conv.bias.detach() if extra_bias is None else conv.bias.detach() + extra_bias.detach()[:, None]
         members = [conv.out_groups == g for g in range(groups)] if groups > 1 else [slice(None)]
         self.weights = [matrix[member][:, read].flatten(1).t().contiguous() for member in members]
@@ -111,11 +123,14 @@ class CachedCausalConv:
 
     def put(self, places: Places, x: Tensor, features: slice = slice(None)) -> None:
         """Keep inputs of sites, (n, S, F)."""
-        self.inputs.put(places, x, features)
+        if self.is_pointwise:
+            self.passing = x
+        else:
+            self.inputs.put(places, x, features)
 
     def __call__(self, places: Places, group: int = 0) -> Tensor:
         """Outputs of a group at sites, (n, S, outputs of the group)."""
-        windows = self.inputs.windows(places, self.offsets)
+        windows = self.inputs.windows(places, self.offsets) if self.passing is None else self.passing.flatten(0, 1)
         bias, weight = self.biases[group], self.weights[group]
         if bias.ndim == 1:
             return torch.addmm(bias, windows, weight).view(self.inputs.store.shape[0], -1, weight.shape[1])

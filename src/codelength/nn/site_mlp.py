@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codelength.nn.causal_conv import CausalConv, spread_groups
+from codelength.nn.site_cache import CachedCausalConv, Places, Ring, group_slices
 
 
 class Head(Protocol):
@@ -42,3 +43,17 @@ class SiteMLP(nn.Module):
         """(B, inputs, H, W) to (B, P, H, W)."""
         out: Tensor = self.out(F.relu(self.hidden(F.relu(x))))
         return out
+
+
+class CachedSiteMLP:
+    """A `SiteMLP` at some sites, group by group."""
+
+    def __init__(self, mlp: SiteMLP, ring: Ring, groups: int) -> None:
+        self.hidden, self.out = (CachedCausalConv(layer, ring, groups) for layer in (mlp.hidden, mlp.out))
+        self.inputs_of, self.hidden_of = (group_slices(layer.in_groups, groups) for layer in (mlp.hidden, mlp.out))
+
+    def __call__(self, places: Places, x: Tensor, group: int) -> Tensor:
+        """A group's outputs from its features, (n, S, features) to (n, outputs, S)."""
+        self.hidden.put(places, F.relu(x), self.inputs_of[group])
+        self.out.put(places, F.relu(self.hidden(places, group)), self.hidden_of[group])
+        return self.out(places, group).transpose(1, 2)

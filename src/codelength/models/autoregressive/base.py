@@ -90,6 +90,18 @@ def raster_schedule(height: int, width: int) -> list[Positions]:
     return [Positions(torch.tensor([row]), torch.tensor([column])) for row in range(height) for column in range(width)]
 
 
+def wavefront_schedule(height: int, width: int, slope: int) -> list[Positions]:
+    """The sites with column + slope * row = t in one step, t = 0, 1, ..., from the upper ones down.
+
+    Exact where a site depends on none that is as late: where no window reaches `slope` columns to the right a row up.
+    """
+    site = torch.arange(height * width)
+    time = site % width + slope * (site // width)
+    _, counts = time.unique(return_counts=True)
+    groups = time.argsort(stable=True).split(counts.tolist())
+    return [Positions(group // width, group % width) for group in groups]
+
+
 def all_sites(height: int, width: int) -> list[Positions]:
     """All sites in one step: for models whose sites do not depend on each other."""
     rows = torch.arange(height).repeat_interleave(width)

@@ -75,23 +75,32 @@ class SiteHead:
         """The outputs a network should start from, (num_parameters,)."""
         return self.likelihood.initial().repeat(self.groups)
 
-    def __call__(self, parameters: Tensor) -> PixelDistribution:
-        """Distribution of a datum given the network's outputs, (B, num_parameters, *S)."""
+    def __call__(self, parameters: Tensor, span: Tensor | None = None) -> PixelDistribution:
+        """Distribution of a datum given the network's outputs, (B, num_parameters, *S); `span` as for the likelihood."""
         if self.groups == 1:
-            return self.likelihood(parameters)
+            return self.likelihood(parameters, span)
         parts = parameters.chunk(self.groups, dim=1)
-        return self.in_order(lambda c, previous: parts[c], parameters.shape[0], parameters.shape[2:])
+        return self.in_order(lambda c, previous: parts[c], parameters.shape[0], parameters.shape[2:], span)
 
-    def in_order(self, parameters: Callable[[int, Tensor], Tensor], batch: int, sites: torch.Size) -> PixelDistribution:
+    def in_order(
+        self,
+        parameters: Callable[[int, Tensor], Tensor],
+        batch: int,
+        sites: torch.Size,
+        span: Tensor | None = None,
+    ) -> PixelDistribution:
         """Distribution whose parameters are computed channel by channel.
 
         Args:
             parameters: Of channel c given the channels before it: (c, (B, c, *S)) to (B, num_parameters / C, *S).
             batch, sites: B and S.
+            span: As for the likelihood.
         """
-        return OrderedChannels(
-            lambda c, p: self.likelihood(parameters(c, p)), (batch, self.channels), sites, self.levels
-        )
+
+        def part(c: int, previous: Tensor) -> PixelDistribution:
+            return self.likelihood(parameters(c, previous), span)
+
+        return OrderedChannels(part, (batch, self.channels), sites, self.levels)
 
 
 class OrderedChannels(PixelDistribution):
@@ -132,10 +141,11 @@ class SiteSteps(ABC):
     Args:
         head: The model's head.
         schedule: Its schedule.
+        span: As for the likelihood.
     """
 
-    def __init__(self, head: SiteHead, schedule: list[Positions]) -> None:
-        self.head, self.schedule, self.time = head, schedule, -1
+    def __init__(self, head: SiteHead, schedule: list[Positions], span: Tensor | None = None) -> None:
+        self.head, self.schedule, self.span, self.time = head, schedule, span, -1
         self._computed: list[tuple[Tensor, Tensor]] = []
 
     @abstractmethod
@@ -161,7 +171,7 @@ class SiteSteps(ABC):
         self.begin(positions)
         first = self.parameters(0, torch.zeros(0, 0, 0))
         if self.head.groups == 1:
-            return self.head(first)
+            return self.head(first, self.span)
         time = self.time
 
         def parameters(c: int, previous: Tensor) -> Tensor:
@@ -171,7 +181,7 @@ class SiteSteps(ABC):
                 )
             return self.parameters(c, previous)
 
-        return self.head.in_order(parameters, len(first), first.shape[2:])
+        return self.head.in_order(parameters, len(first), first.shape[2:], self.span)
 
     @torch.no_grad()
     def parameters(self, group: int, previous: Tensor) -> Tensor:

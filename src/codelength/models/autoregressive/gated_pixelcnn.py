@@ -18,18 +18,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codelength.errors import UsageError
-from codelength.models.autoregressive.base import AutoregressiveModel, raster_schedule
-from codelength.models.autoregressive.channel_order import SiteHead
+from codelength.models.autoregressive.base import raster_schedule
+from codelength.models.autoregressive.channel_order import SiteSteps
 from codelength.models.autoregressive.gated_pixelcnn_steps import GatedPixelCNNSteps
+from codelength.models.autoregressive.site_model import SiteModel, check_network
 from codelength.models.base import Positions
 from codelength.nn.activations import byte_dropout
 from codelength.nn.causal_conv import CausalConv, spread_groups
-from codelength.nn.conditions import LabelBias, conditioning_of, label_classes
+from codelength.nn.conditions import LabelBias
 from codelength.nn.gated_activation import gated_tanh
-from codelength.nn.image_inputs import image_groups, image_inputs
 from codelength.nn.site_mlp import SiteMLP
-from codelength.pixels import PixelDistribution
 from codelength.space import Space
 
 
@@ -73,7 +71,7 @@ def _add_class(x: Tensor, bias: LabelBias | None, label: Tensor | None) -> Tenso
     return x if bias is None else x + bias(label)[:, :, None, None]
 
 
-class GatedPixelCNN(AutoregressiveModel):
+class GatedPixelCNN(SiteModel):
     """Gated PixelCNN.
 
     Args:
@@ -111,39 +109,41 @@ class GatedPixelCNN(AutoregressiveModel):
         channel_masks: bool | None = None,
         class_conditional: bool = False,
     ) -> None:
-        classes = label_classes(space, class_conditional)
-        super().__init__(space, conditioning=conditioning_of(classes))
-        self.head = SiteHead(space, pixels, components, coupling, channel_masks)
-        _check_options(filters, layers, kernel, first_kernel, dropout, self.head.groups)
-        inputs, groups = image_groups(space, self.head.groups), spread_groups(filters, self.head.groups)
+        super().__init__(
+            space,
+            pixels=pixels,
+            components=components,
+            coupling=coupling,
+            channel_masks=channel_masks,
+            class_conditional=class_conditional,
+        )
+        hidden = head_filters or filters
+        kernels = (kernel, first_kernel)
+        check_network(self.head.groups, dropout, kernels=kernels, filters=filters, head_filters=hidden, layers=layers)
+        groups = spread_groups(filters, self.head.groups)
         self.reach = max(kernel, first_kernel) // 2
         self.layers = nn.ModuleList(
             GatedLayer(
-                groups if index else inputs,
+                groups if index else self.input_groups,
                 groups,
                 kernel if index else first_kernel,
                 first=index == 0,
                 last=index == layers - 1,
-                classes=classes,
+                classes=self.classes,
                 dropout=dropout,
             )
             for index in range(layers)
         )
-        self.out = SiteMLP(filters, head_filters or filters, self.head)
+        self.out = SiteMLP(filters, hidden, self.head)
 
     @property
     def stack(self) -> list[GatedLayer]:
         """The layers, in order."""
         return [layer for layer in self.layers if isinstance(layer, GatedLayer)]
 
-    def conditionals(self, x: Tensor, **conditions: Tensor) -> PixelDistribution:
-        """Distribution of every dim given those before it, in one parallel pass; x is (B, C, H, W)."""
-        label = self.check_conditions(conditions, len(x)).get("label")
-        return self.head(self.outputs(x - self.space.offset, label))
-
     def outputs(self, levels: Tensor, label: Tensor | None = None) -> Tensor:
         """The network's outputs at every site, (B, C, H, W) to (B, P, H, W)."""
-        v = h = image_inputs(levels, self.space, self.dtype)
+        v = h = self.inputs(levels)
         for layer in self.stack:
             v, h = layer(v, h, label)
         out: Tensor = self.out(h)
@@ -154,19 +154,5 @@ class GatedPixelCNN(AutoregressiveModel):
         _, height, width = self.space.sizes
         return raster_schedule(height, width)
 
-    @torch.no_grad()
-    def init_state(self, n: int, **conditions: Tensor) -> GatedPixelCNNSteps:
-        return GatedPixelCNNSteps(self, n, self.check_conditions(conditions, n).get("label"))
-
-    @torch.no_grad()
-    def step(self, state: GatedPixelCNNSteps, values: Tensor | None) -> tuple[PixelDistribution, GatedPixelCNNSteps]:
-        return state.next(values), state
-
-
-def _check_options(filters: int, layers: int, kernel: int, first_kernel: int, dropout: float, groups: int) -> None:
-    if layers < 1 or filters < groups:
-        raise UsageError(f"filters={filters}, layers={layers}; wanted at least {groups} filters and 1 layer")
-    if kernel < 1 or first_kernel < 3 or not (kernel % 2 and first_kernel % 2):
-        raise UsageError(f"kernel={kernel}, first_kernel={first_kernel}; wanted odd widths, the first at least 3")
-    if not 0 <= dropout < 1:
-        raise UsageError(f"dropout={dropout}; wanted 0 <= dropout < 1")
+    def start(self, n: int, label: Tensor | None) -> SiteSteps:
+        return GatedPixelCNNSteps(self, n, label)

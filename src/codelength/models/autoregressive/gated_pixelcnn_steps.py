@@ -12,37 +12,21 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from codelength.models.autoregressive.channel_order import SiteSteps
 from codelength.models.base import Positions
-from codelength.nn.image_inputs import scale_levels
 from codelength.nn.site_cache import CachedCausalConv, Places, Ring, group_slices
+from codelength.nn.site_mlp import CachedSiteMLP
 
 if TYPE_CHECKING:
     from codelength.models.autoregressive.gated_pixelcnn import GatedLayer, GatedPixelCNN
     from codelength.nn.conditions import LabelBias
-    from codelength.nn.site_mlp import SiteMLP
 
 
 def gate(x: Tensor) -> Tensor:
     """tanh(a) σ(b) over the halves of the last dim."""
     a, b = x.chunk(2, dim=-1)
     return torch.tanh(a) * torch.sigmoid(b)
-
-
-class CachedSiteMLP:
-    """The perceptron at the network's end, group by group."""
-
-    def __init__(self, mlp: SiteMLP, ring: Ring, groups: int) -> None:
-        self.hidden, self.out = (CachedCausalConv(layer, ring, groups) for layer in (mlp.hidden, mlp.out))
-        self.inputs_of, self.hidden_of = (group_slices(layer.in_groups, groups) for layer in (mlp.hidden, mlp.out))
-
-    def __call__(self, places: Places, x: Tensor, group: int) -> Tensor:
-        """A group's outputs from its features, (n, S, features) to (n, outputs, S)."""
-        self.hidden.put(places, F.relu(x), self.inputs_of[group])
-        self.out.put(places, F.relu(self.hidden(places, group)), self.hidden_of[group])
-        return self.out(places, group).transpose(1, 2)
 
 
 class CachedLayer:
@@ -85,9 +69,9 @@ class GatedPixelCNNSteps(SiteSteps):
     """
 
     def __init__(self, model: GatedPixelCNN, n: int, label: Tensor | None) -> None:
-        super().__init__(model.head, model.schedule)
-        self.space, groups = model.space, model.head.groups
-        self.ring = Ring(n, self.space.sizes[2], model.reach + 1, model.reach)
+        super().__init__(model.head, model.schedule, model.span)
+        self.space, self.scale, groups = model.space, model.scale, model.head.groups
+        self.ring = Ring.of_raster(n, self.space.sizes[2], model.reach)
         self.layers = [CachedLayer(layer, self.ring, groups, label) for layer in model.stack]
         self.mlp = CachedSiteMLP(model.out, self.ring, groups)
         self.like = model.out.out.bias.detach()
@@ -110,7 +94,7 @@ class GatedPixelCNNSteps(SiteSteps):
 
     def tell(self, levels: Tensor) -> None:
         """Write the levels of the site's first channels, (n, c, 1)."""
-        scaled = scale_levels(levels.to(self.like.device), self.space.levels, self.like.dtype).transpose(1, 2)
+        scaled = self.scale(levels.to(self.like.device)).transpose(1, 2)
         for conv in (self.layers[0].vertical, self.layers[0].horizontal):
             conv.put(self.places, scaled, slice(0, scaled.shape[2]))
 
