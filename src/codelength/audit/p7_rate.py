@@ -31,8 +31,8 @@ CODEC_CAUSE = (
 )
 RATE_CAUSE = "a probability no decoder could compute, missing normalization, or a unit or constant"
 
-Encode = Callable[[Tensor], bytes]
-Decode = Callable[[bytes, int], Tensor]
+Encode = Callable[..., bytes]
+Decode = Callable[..., Tensor]
 
 
 def probe(context: Context) -> Verdict:
@@ -57,14 +57,13 @@ def _our_codec(context: Context, found: Findings) -> None:
     from codelength.coding import autoregressive
 
     model = context.subject.model
-    if model.conditioning:
-        found.note("this package codes with unconditional models only")
-        return
+    encode: Encode = autoregressive.encode
+    decode: Decode = autoregressive.decode
     _round_trips(
         context,
         found,
-        lambda x: autoregressive.encode(model, x),
-        lambda blob, n: autoregressive.decode(model, blob, n),
+        lambda x: encode(model, x, **context.subject.conditions(len(x))),
+        lambda blob, n: decode(model, blob, n, **context.subject.conditions(n)),
         steps=context.inputs.space.num_dims,
     )
 

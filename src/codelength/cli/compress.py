@@ -18,28 +18,49 @@ import click
 )
 @click.option("--verify/--no-verify", default=True, help="Decode again and compare before writing (default).")
 @click.option("--chunk", default=512, show_default=True, help="Items a chunk; each chunk decodes alone.")
+@click.option(
+    "--condition",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE|FILE.npy",
+    help="What a conditional model is told of the items; data sets bring their own.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record.")
-def command(run: Path, paths: tuple[str, ...], output: Path, verify: bool, chunk: int, as_json: bool) -> None:
+def command(
+    run: Path,
+    paths: tuple[str, ...],
+    output: Path,
+    verify: bool,
+    chunk: int,
+    pairs: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Compress PATH... with the model of RUN.
 
     PATH is an image, a folder of images, a .npy file, or data:NAME:SPLIT such as data:mnist5k:test. The original pixels,
-    names and order come back by `codelength decompress`.
+    names and order come back by `codelength decompress`. The file of a class-conditional model holds the classes too.
     """
     import numpy as np
 
     from codelength.coding.codec import Archive, compress, load_coder
     from codelength.coding.describe import describe, size_line
-    from codelength.coding.files import read_items
-    from codelength.errors import CodecError
+    from codelength.coding.files import read_conditions, read_items
+    from codelength.errors import CodecError, unknown_name
     from codelength.run import load_run, write_atomically
 
     opened = load_run(run)
     model, model_sha256 = load_coder(opened)
     items = read_items(paths, opened.space)
+    told = read_conditions(pairs, len(items.x))
+    for name in told:
+        if name not in model.conditioning:
+            raise unknown_name(f"condition of {opened.name}:", name, model.conditioning or ["(none)"])
+    conditions = {**items.conditions, **told}
     start = time.perf_counter()
     content = compress(
         model,
         items.x,
+        conditions=conditions,
         model_sha256=model_sha256,
         name=opened.name,
         layout=items.layout.to_json(),
@@ -50,7 +71,8 @@ def command(run: Path, paths: tuple[str, ...], output: Path, verify: bool, chunk
     archive = Archive(content)
     if verify:
         start = time.perf_counter()
-        if not np.array_equal(archive.decode(model, model_sha256=model_sha256), items.x):
+        same = np.array_equal(archive.decode(model, model_sha256=model_sha256), items.x)
+        if not (same and all(np.array_equal(v, conditions[k]) for k, v in archive.conditions().items())):
             raise CodecError("the file decodes to other integers than went in; nothing was written. Please report this")
         _say(f"verified in {time.perf_counter() - start:.1f} s: it decodes to the same integers")
     write_atomically(output, content)

@@ -37,29 +37,44 @@ CodeChannel = Callable[[ChannelDistribution, Tensor], Tensor]
 
 
 def require_steps(model: Any) -> None:
-    """Raise CodecError unless `model` is an exact model with a step schedule and no conditions."""
+    """Raise CodecError unless `model` is an exact model with a step schedule."""
     missing = [name for name in ("schedule", "init_state", "step") if not can(model, name)]
     if missing:
         raise CodecError(
             f"{type(model).__name__} has no {missing[0]}: it gives no exact step-by-step distribution to code with. "
             "Choose a run of an autoregressive or mean-field model"
         )
-    if model.conditioning:
-        raise CodecError(
-            f"{type(model).__name__} takes the conditions {', '.join(model.conditioning)}, which the file cannot hold; "
-            "choose a run of an unconditional model"
-        )
 
 
 def lockstep_batch(model: LikelihoodModel, batch: int = DEFAULT_BATCH) -> int:
-    """Images coded in lockstep: `batch`, or fewer so that one step's tables stay within TABLE_NUMBERS."""
+    """Images coded in lockstep: `batch`, or fewer where one step's tables would not stay within TABLE_NUMBERS."""
     require_steps(model)
     stepwise: Any = model
     sites = max((len(positions.rows) for positions in stepwise.schedule), default=1)
-    return max(1, min(batch, TABLE_NUMBERS // (sites * model.space.levels)))
+    fitting = TABLE_NUMBERS // (sites * model.space.levels)
+    if fitting >= batch or _codes_by_cdf(model):  # a CDF is evaluated level by level: no table
+        return max(1, min(batch, TABLE_NUMBERS // sites))
+    return max(1, fitting)
 
 
-def encode(model: LikelihoodModel, x: Tensor, *, batch: int = DEFAULT_BATCH, threads: int = DEFAULT_THREADS) -> bytes:
+def _codes_by_cdf(model: LikelihoodModel) -> bool:
+    """Whether the model's channels are coded by CDF, as its first step says."""
+    stepwise: Any = model
+    with coding_mode(model, torch.get_num_threads()):
+        conditions = {name: torch.zeros(1, dtype=torch.long) for name in model.conditioning}
+        distribution, _ = stepwise.step(stepwise.init_state(1, **conditions), None)
+        channel = distribution.channel(0, torch.zeros((1, 0, *distribution.sites), dtype=torch.long))
+    return uses_cdf(channel)
+
+
+def encode(
+    model: LikelihoodModel,
+    x: Tensor,
+    *,
+    batch: int = DEFAULT_BATCH,
+    threads: int = DEFAULT_THREADS,
+    **conditions: Tensor,
+) -> bytes:
     """Code images with a model.
 
     Args:
@@ -67,9 +82,10 @@ def encode(model: LikelihoodModel, x: Tensor, *, batch: int = DEFAULT_BATCH, thr
         x: Integers, (N, C, H, W).
         batch: Images in lockstep; the decoder must use the same.
         threads: Threads of the arithmetic; the decoder must use the same.
+        conditions: What the model is conditioned on, (N,) each. They are not in the stream: the decoder must be told.
 
     Returns:
-        The range coder's stream; its length in bits is −log2 P(x) up to rounding.
+        The range coder's stream; its length in bits is −log2 P(x), given the conditions, up to rounding.
 
     Raises:
         CodecError: The model cannot code.
@@ -89,14 +105,21 @@ def encode(model: LikelihoodModel, x: Tensor, *, batch: int = DEFAULT_BATCH, thr
     with coding_mode(model, threads):
         size = lockstep_batch(model, batch)
         for start in range(0, len(x), size):
-            _walk(model, x[start : start + size] - model.space.offset, code)
+            given = {name: value[start : start + size] for name, value in conditions.items()}
+            _walk(model, x[start : start + size] - model.space.offset, code, given)
     return encoder.finish()
 
 
 def decode(
-    model: LikelihoodModel, stream: bytes, count: int, *, batch: int = DEFAULT_BATCH, threads: int = DEFAULT_THREADS
+    model: LikelihoodModel,
+    stream: bytes,
+    count: int,
+    *,
+    batch: int = DEFAULT_BATCH,
+    threads: int = DEFAULT_THREADS,
+    **conditions: Tensor,
 ) -> Tensor:
-    """The `count` images, int64 (N, C, H, W), that `encode` coded with the same model, batch and threads.
+    """The `count` images, int64 (N, C, H, W), that `encode` coded with the same model, batch, threads and conditions.
 
     A stream that was damaged or coded elsewhere decodes to other integers: the container compares their hash.
 
@@ -118,7 +141,7 @@ def decode(
         size = lockstep_batch(model, batch)
         for start in range(0, count, size):
             levels = torch.zeros((min(size, count - start), *sizes), dtype=torch.long)
-            _walk(model, levels, code)
+            _walk(model, levels, code, {name: value[start : start + size] for name, value in conditions.items()})
             batches.append(levels + model.space.offset)
     return torch.cat(batches)
 
@@ -131,10 +154,10 @@ def uses_cdf(channel: ChannelDistribution) -> bool:
     return channel.levels > 2 and type(channel).cdf is not ChannelDistribution.cdf
 
 
-def _walk(model: LikelihoodModel, levels: Tensor, code: CodeChannel) -> None:
+def _walk(model: LikelihoodModel, levels: Tensor, code: CodeChannel, conditions: dict[str, Tensor]) -> None:
     """Take all steps over a batch of levels 0 .. L − 1, (n, C, H, W), which `code` reads or, when decoding, gives."""
     stepwise: Any = model
-    state, values = stepwise.init_state(len(levels)), None
+    state, values = stepwise.init_state(len(levels), **conditions), None
     for positions in stepwise.schedule:
         distribution, state = stepwise.step(state, values)
         values = positions.gather(levels)  # (n, C, S)

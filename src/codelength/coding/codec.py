@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from codelength.coding import autoregressive, integer_codec
+from codelength.coding.conditions import checked_conditions, decode_conditions, encode_conditions
 from codelength.coding.container import MAX_CHUNK_ITEMS, Chunk, Container, Fingerprint, Header, write_container
 from codelength.coding.machine import machine_class, require_machine
 from codelength.errors import CodecError, UsageError
@@ -37,8 +38,8 @@ class Codec:
     """The functions of one family's codec.
 
     Args:
-        encode: (model, x, batch=, threads=) -> stream.
-        decode: (model, stream, count, batch=, threads=) -> x.
+        encode: (model, x, batch=, threads=, **conditions) -> stream.
+        decode: (model, stream, count, batch=, threads=, **conditions) -> x.
         batch: (model, batch) -> items that are coded in lockstep.
         portable: Whether any machine computes the same codes: then the file names no machine class.
     """
@@ -51,9 +52,7 @@ class Codec:
 
 CODECS: dict[str, Codec] = {
     autoregressive.CODEC: Codec(autoregressive.encode, autoregressive.decode, autoregressive.lockstep_batch),
-    integer_codec.CODEC: Codec(
-        integer_codec.encode, integer_codec.decode, integer_codec.lockstep_batch, portable=True
-    ),
+    integer_codec.CODEC: Codec(integer_codec.encode, integer_codec.decode, integer_codec.lockstep_batch, portable=True),
 }
 
 
@@ -110,6 +109,7 @@ def compress(
     model: LikelihoodModel,
     x: np.ndarray,
     *,
+    conditions: Mapping[str, np.ndarray] | None = None,
     model_sha256: str | None = None,
     name: str = "",
     layout: dict[str, Any] | None = None,
@@ -123,6 +123,7 @@ def compress(
     Args:
         model: An exact model with a step schedule.
         x: Integers, (N, *space.shape).
+        conditions: What a conditional model is told of each item, (N,) integers each. The file holds them.
         model_sha256: Hash by which the decoder finds the model; `model_hash(model)` without it.
         name: Name of the model's run, a hint for the reader.
         layout: What the items were; see `Header`.
@@ -134,7 +135,7 @@ def compress(
     Raises:
         CodecError: The model cannot code.
         SpaceMismatchError: x is not of the model's space.
-        UsageError: `chunk` is out of range.
+        UsageError: `chunk` is out of range, or a condition of the model is missing.
     """
     if not 1 <= chunk <= MAX_CHUNK_ITEMS:
         raise UsageError(f"a chunk of {chunk} items; wanted 1..{MAX_CHUNK_ITEMS}")
@@ -143,6 +144,8 @@ def compress(
     codec_name = codec_of(model)
     codec = CODECS[codec_name]
     data = model.space.validate(torch.from_numpy(x.astype(np.int64)))
+    classes = model.space.conditions
+    given = checked_conditions(conditions or {}, model.conditioning, classes, len(x))
     header = Header(
         codec=codec_name,
         space=model.space,
@@ -154,12 +157,15 @@ def compress(
         machine={} if codec.portable else machine_class(model),
         dtype=x.dtype.name,
         layout=layout or {},
+        conditions=tuple(given),
     )
 
     def chunks() -> Iterator[tuple[np.ndarray, bytes]]:
         for start in range(0, len(x), chunk):
             part = data[start : start + chunk]
-            yield part.numpy(), codec.encode(model, part, batch=header.batch, threads=header.threads)
+            told = {name: values[start : start + chunk] for name, values in given.items()}
+            stream = codec.encode(model, part, batch=header.batch, threads=header.threads, **_tensors(told))
+            yield part.numpy(), encode_conditions(told, classes) + stream
             if progress:
                 progress(start + len(part), len(x))
 
@@ -212,6 +218,11 @@ class Archive:
                 f"the file was coded with the model {self.header.model_sha256[:16]} ({self.header.model or 'unnamed'}), "
                 f"not with {found[:16]}; give the run it was coded with, its weights unchanged"
             )
+        if self.header.conditions != tuple(model.conditioning):
+            raise CodecError(
+                f"the file holds the conditions {', '.join(self.header.conditions) or '(none)'} but the model takes "
+                f"{', '.join(model.conditioning) or '(none)'}; the file is damaged, restore it from a copy"
+            )
         codec = CODECS[self.header.codec]
         if not codec.portable:
             require_machine(self.header.machine, model)
@@ -253,10 +264,31 @@ class Archive:
             raise CodecError(f"the file is damaged: items of type {self.header.dtype!r}. Restore it from a copy")
         return np.dtype(self.header.dtype)
 
-    def _decode(self, codec: Codec, model: LikelihoodModel, chunk: Chunk) -> np.ndarray:
+    def conditions(self, items: slice = slice(None)) -> dict[str, np.ndarray]:
+        """What the model is told of each of `items`, (n,) int64 each; read without the model.
+
+        Raises:
+            CodecError: Damage.
+        """
+        start, stop, _ = items.indices(self.header.items)
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.header.conditions}
+        for chunk in self.container.chunks if parts else []:
+            if chunk.start < stop and start < chunk.start + chunk.items:
+                told, _ = self._read(chunk)
+                for name, values in told.items():
+                    parts[name].append(values[max(start - chunk.start, 0) : stop - chunk.start])
+        return {name: np.concatenate([np.zeros(0, dtype=np.int64), *values]) for name, values in parts.items()}
+
+    def _read(self, chunk: Chunk) -> tuple[dict[str, np.ndarray], bytes]:
+        """The conditions of a chunk and the stream of its items."""
         with self._open() as file:
-            stream = Container.read_payload(file, chunk)
-        x = codec.decode(model, stream, chunk.items, batch=self.header.batch, threads=self.header.threads).numpy()
+            payload = Container.read_payload(file, chunk)
+        return decode_conditions(payload, self.header.conditions, self.header.space.conditions, chunk.items)
+
+    def _decode(self, codec: Codec, model: LikelihoodModel, chunk: Chunk) -> np.ndarray:
+        told, stream = self._read(chunk)
+        options = {"batch": self.header.batch, "threads": self.header.threads}
+        x = codec.decode(model, stream, chunk.items, **options, **_tensors(told)).numpy()
         chunk.check_integers(x)
         out = x.astype(self.dtype)
         if not np.array_equal(out, x):
@@ -268,3 +300,7 @@ class Archive:
             raise CodecError(
                 "the decoded integers fail the file's SHA-256: the file is damaged; restore it from a copy"
             )
+
+
+def _tensors(conditions: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values) for name, values in conditions.items()}

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from codelength.coding.checksums import crc32c
+from codelength.coding.conditions import MAX_CLASSES
 from codelength.errors import CodecError
 from codelength.space import Space
 
@@ -59,6 +60,7 @@ class Header:
         machine: Machine class of a float codec.
         dtype: Integer type of the original items: "uint8", "uint16", ...
         layout: What the items were: {"kind": "images", "names": [...]} or {"kind": "array", "name": ..., "shape": ...}.
+        conditions: Names of the conditions that each chunk holds before its items, in the model's order.
     """
 
     codec: str
@@ -71,6 +73,7 @@ class Header:
     machine: dict[str, Any]
     dtype: str
     layout: dict[str, Any] = field(default_factory=dict)
+    conditions: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Preamble, header and checksum."""
@@ -86,6 +89,7 @@ class Header:
             "machine": self.machine,
             "dtype": self.dtype,
             "layout": self.layout,
+            **({"conditions": list(self.conditions)} if self.conditions else {}),
         }
         text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
         if len(text) > MAX_HEADER:
@@ -111,7 +115,9 @@ class Header:
                 machine=_typed(fields, "machine", dict),
                 dtype=_typed(fields, "dtype", str),
                 layout=_typed(fields, "layout", dict),
+                conditions=tuple(_typed(fields, "conditions", list)) if "conditions" in fields else (),
             )
+            _check_conditions(header)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise _damaged(f"its header is not one of version {VERSION} ({error})") from error
         if not (header.items >= 0 and 1 <= header.batch <= MAX_CHUNK_ITEMS and 1 <= header.threads <= 1024):
@@ -274,6 +280,14 @@ def _typed(fields: dict[str, Any], name: str, kind: type) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{name} is a {type(value).__name__}, wanted {kind.__name__}")
     return value
+
+
+def _check_conditions(header: Header) -> None:
+    """Raise ValueError unless the conditions are named in the space, with numbers of classes that can be."""
+    for name in header.conditions:
+        classes = header.space.conditions.get(name) if isinstance(name, str) else None
+        if not (isinstance(classes, int) and 1 <= classes <= MAX_CLASSES and name.isidentifier()):
+            raise ValueError(f"condition {name!r} has {classes} classes")
 
 
 def _damaged(what: str) -> CodecError:

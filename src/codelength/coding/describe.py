@@ -42,6 +42,7 @@ def describe(archive: Archive) -> dict[str, Any]:
         "threads": header.threads,
         "batch": header.batch,
         "layout": header.layout,
+        "conditions": list(header.conditions),
     }
 
 
@@ -59,6 +60,7 @@ def lines(record: dict[str, Any]) -> list[str]:
     names = layout.get("names") or [layout.get("name", "items.npy")]
     shown = ", ".join(repr(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     machine = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
+    conditions = [f"told     {', '.join(record['conditions'])} of each item, held in the file"]
     return [
         size_line(record),
         f"items    {shape}, {record['levels']} levels, {record['dtype']}; {layout.get('kind', 'array')} {shown}",
@@ -66,4 +68,5 @@ def lines(record: dict[str, Any]) -> list[str]:
         f"model    {record['model'] or 'unnamed'}, SHA-256 {record['model_sha256']}",
         f"needs    {machine}; threads {record['threads']}, batch {record['batch']}",
         f"data     SHA-256 {record['data_sha256']}",
+        *(conditions if record["conditions"] else []),
     ]

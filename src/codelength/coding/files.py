@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,11 @@ DATA_PREFIX = "data:"
 
 @dataclass(frozen=True)
 class Items:
-    """What is to be compressed: integers (N, C, H, W) and what they were."""
+    """What is to be compressed: integers (N, C, H, W), what they were, and the conditions that came with them, (N,) each."""
 
     x: np.ndarray
     layout: Layout
+    conditions: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_items(paths: Sequence[str], space: Space) -> Items:
@@ -56,8 +57,37 @@ def _read_data(path: str) -> Items:
     name, _, split = path.removeprefix(DATA_PREFIX).rpartition(":")
     if not name:
         raise UsageError(f"{path!r}; wanted data:NAME:SPLIT, such as data:mnist5k:test")
-    x = load_data(name).split(split).x
-    return Items(x, Layout("array", (f"{Path(name).name}-{split}.npy",)))
+    chosen = load_data(name).split(split)
+    return Items(chosen.x, Layout("array", (f"{Path(name).name}-{split}.npy",)), chosen.conditions)
+
+
+def read_conditions(pairs: Sequence[str], count: int) -> dict[str, np.ndarray]:
+    """Conditions as the command line gives them: `label=3` for all items, or `label=FILE.npy` with one integer an item.
+
+    Raises:
+        UsageError: A pair is of another form.
+        DataError: A file cannot be read.
+    """
+    conditions = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if value.lower().endswith(".npy"):
+            try:
+                conditions[name] = np.load(value, allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise DataError(
+                    f"{value} cannot be read as an array ({error}); give a .npy file of integers"
+                ) from error
+        elif name and value.isdigit():
+            conditions[name] = np.full(count, int(value))
+        else:
+            raise UsageError(f"--condition {pair!r}; wanted label=3, or label=FILE.npy with one integer an item")
+    return conditions
+
+
+def condition_file(path: Path, name: str) -> Path:
+    """Where the condition `name` of the array at `path` goes: `x.label.npy` beside `x.npy`."""
+    return path.with_name(f"{path.stem}.{name}.npy")
 
 
 def _read_array(path: Path, space: Space) -> Items:
@@ -109,6 +139,8 @@ def write_items(
 ) -> list[Path]:
     """Decode items into files of `folder`: images as PNG, an array as .npy. Every file is whole or absent.
 
+    Conditions that the file holds come back too: `x.label.npy` beside `x.npy`, and `items.label.npy` with images.
+
     Args:
         archive: The compressed file.
         model: The model it was coded with.
@@ -127,6 +159,9 @@ def write_items(
     layout = Layout.from_json(archive.header.layout, archive.header.items)
     targets = layout.targets(folder)
     wanted = targets[items] if layout.kind == "images" else targets
+    beside = folder / "items.npy" if layout.kind == "images" else targets[0]
+    told = {condition_file(beside, name): values for name, values in archive.conditions(items).items()}
+    wanted = [*wanted, *told]
     taken = [path for path in wanted if path.exists()]
     if taken and not overwrite:
         raise CodecError(f"{taken[0]} exists; choose another folder or give --overwrite")
@@ -138,6 +173,8 @@ def write_items(
         for start, x in archive.chunks(model, items, model_sha256=model_sha256):
             for path, pixels in zip(targets[start : start + len(x)], x, strict=True):
                 write_atomically(path, png_bytes(pixels))
+    for path, values in told.items():
+        write_atomically(path, npy_bytes(values))
     return wanted
 
 

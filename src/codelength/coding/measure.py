@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import numpy as np
 import torch
 
 from codelength.coding.codec import DEFAULT_CHUNK, compress, load_coder
+from codelength.coding.conditions import checked_conditions, condition_nats
 from codelength.coding.describe import coded_bits_per_dim
-from codelength.coding.files import npy_bytes
+from codelength.coding.files import condition_file, npy_bytes
 from codelength.coding.layout import Layout
 from codelength.data.dataset import DataSet
 from codelength.errors import CodecError
@@ -43,7 +45,9 @@ class CodingResult:
         file: The compressed file.
         coded_total_bytes: All of its bytes, header and index included.
         coded_bits_per_dim: The same in bits/dim.
-        model_total_bytes: −log2 P of the same data, in bytes; a fraction of a byte is kept.
+        conditions: What the model is told of each datum, such as label; the file holds it.
+        condition_bytes: What these cost by their adaptive frequencies, in bytes; part of both totals.
+        model_total_bytes: −log2 P of the same data, conditions included, in bytes; a fraction of a byte is kept.
         model_bits_per_dim: The same in bits/dim.
         overhead_ratio: coded / model − 1.
         encode_seconds: Wall-clock time of encoding, model loading excluded.
@@ -66,6 +70,8 @@ class CodingResult:
     encode_seconds: float
     decode_seconds: float
     verified: bool
+    conditions: tuple[str, ...] = ()
+    condition_bytes: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -74,6 +80,9 @@ class CodingResult:
 
 def measure_coding(run: Run, data: DataSet, split: str, *, folder: Path, chunk: int = DEFAULT_CHUNK) -> CodingResult:
     """Code a split with a run's model into `folder` and decode it in a fresh process.
+
+    A conditional model's file holds the conditions, so that its size is a code length of the data and comparable with
+    those of unconditional models.
 
     Args:
         run: Run of an exact model.
@@ -88,15 +97,27 @@ def measure_coding(run: Run, data: DataSet, split: str, *, folder: Path, chunk: 
     """
     x = data.split(split).x
     model, model_sha256 = load_coder(run)
+    classes = model.space.conditions
+    conditions = checked_conditions(data.split(split).conditions, model.conditioning, classes, len(x))
     layout = Layout("array", (f"{data.name}-{split}.npy",))
     start = time.perf_counter()
-    content = compress(model, x, model_sha256=model_sha256, name=run.name, layout=layout.to_json(), chunk=chunk)
+    content = compress(
+        model,
+        x,
+        conditions=conditions,
+        model_sha256=model_sha256,
+        name=run.name,
+        layout=layout.to_json(),
+        chunk=chunk,
+    )
     encode_seconds = time.perf_counter() - start
     path = folder / f"{run.name}-{data.name}-{split}.clen"
     write_atomically(path, content)
-    nats = code_length(model, x)
+    chunks = [{n: v[start : start + chunk] for n, v in conditions.items()} for start in range(0, len(x), chunk)]
+    told = sum(condition_nats(part, classes) for part in chunks)
+    nats = told + code_length(model, x, conditions)
     num_dims = math.prod(x.shape[1:])
-    decode_seconds = verify_in_fresh_process(path, run.path, x)
+    decode_seconds = verify_in_fresh_process(path, run.path, x, conditions)
     return CodingResult(
         run=run.name,
         data=data.name,
@@ -113,22 +134,30 @@ def measure_coding(run: Run, data: DataSet, split: str, *, folder: Path, chunk: 
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,
         verified=True,
+        conditions=tuple(conditions),
+        condition_bytes=bits(told) / 8,
     )
 
 
-def code_length(model: LikelihoodModel, x: np.ndarray) -> float:
-    """−log P of all of x by the model's parallel pass, nats."""
+def code_length(model: LikelihoodModel, x: np.ndarray, conditions: Mapping[str, np.ndarray] | None = None) -> float:
+    """−log P of all of x given its conditions, by the model's parallel pass, nats."""
     scorer: Any = model
     total = 0.0
     with torch.inference_mode():
         for start in range(0, len(x), LOG_PROB_BATCH):
-            part = torch.from_numpy(x[start : start + LOG_PROB_BATCH].astype(np.int64))
-            total -= float(scorer.log_prob(part).double().sum())
+            stop = start + LOG_PROB_BATCH
+            part = torch.from_numpy(x[start:stop].astype(np.int64))
+            told = {name: torch.from_numpy(values[start:stop]) for name, values in (conditions or {}).items()}
+            total -= float(scorer.log_prob(part, **told).double().sum())
     return total
 
 
-def verify_in_fresh_process(file: Path, run: Path, x: np.ndarray) -> float:
+def verify_in_fresh_process(
+    file: Path, run: Path, x: np.ndarray, conditions: Mapping[str, np.ndarray] | None = None
+) -> float:
     """Decode `file` in a process that has the file and the run folder only, and compare; seconds of decoding.
+
+    Conditions must come back with the data.
 
     Raises:
         CodecError: The process failed, or one byte differs.
@@ -149,5 +178,10 @@ def verify_in_fresh_process(file: Path, run: Path, x: np.ndarray) -> float:
             raise CodecError(f"{file} was not decoded in a fresh process: {done.stderr.strip() or done.returncode}")
         if out.read_bytes() != npy_bytes(np.ascontiguousarray(x)):
             raise CodecError(f"{file} decodes to other bytes in a fresh process; please report this with the run")
+        for name, values in (conditions or {}).items():
+            if not np.array_equal(np.load(condition_file(out, name), allow_pickle=False), values):
+                raise CodecError(
+                    f"{file} decodes to another {name} in a fresh process; please report this with the run"
+                )
         seconds: float = json.loads(done.stdout)["seconds"]
         return seconds
