@@ -34,6 +34,17 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "pixelcnn_pp": [{**NET, "components": 2}, {**NET, "pixels": "categorical"}],
     "realnvp": [{"scales": 1, "filters": 4, "blocks": 1}],
     "glow": [{"scales": 1, "depth": 2, "filters": 4}],
+    "flow_pp": [
+        {
+            "couplings": [2, 1, 1],
+            "filters": 4,
+            "blocks": 1,
+            "components": 2,
+            "heads": 2,
+            "noise_couplings": 2,
+            "noise_blocks": 1,
+        }
+    ],
     "vae": [{"latents": 2, "network": "dense", "filters": 4, "components": 2}],
 }
 SPACES = [Space.image(1, 4, 4, 4), Space.image(3, 2, 2, 6), Space.image(1, 2, 2, 3), Space.image(1, 4, 4, 256)]
@@ -246,6 +257,7 @@ def honest(i: int) -> Any:
     space = SPACES[(i // families + kind) % len(SPACES)]
     if space.levels > 16 and "categorical" in options.values() and system == "pixelcnn_pp":
         space = SPACES[0]
+    space = SPACES[0] if system == "flow_pp" else space
     if system == "made" and options.get("ordering") == "random" and space.sizes[0] > 1:
         space = SPACES[0]
     return random_system(system, space, options, seed)

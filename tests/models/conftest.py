@@ -30,6 +30,8 @@ TWO_CHANNELS = Space.image(2, 2, 2, 3)
 BINARY = Space.image(1, 2, 2, 2)
 DYNAMIC = BINARY.with_binarization("dynamic")
 SIGNED = Space.image(1, 2, 2, 3, offset=-1)
+WIDE = Space.image(1, 2, 4, 3, offset=-1)
+WIDE_COLOUR = Space.image(3, 2, 4, 4)
 LABELLED = Space.image(1, 2, 2, 3, conditions={"label": 2})
 
 
@@ -48,6 +50,9 @@ class Row:
 
 NET = {"filters": 4, "blocks": 1, "stages": 2}
 GATED = {"filters": 6, "layers": 2, "first_kernel": 3, "head_filters": 6}
+PLUS_NOISE = {"noise_couplings": 2, "noise_blocks": 1}
+PLUS = {"couplings": [2, 1, 1], "filters": 4, "blocks": 1, "components": 2, "heads": 2, **PLUS_NOISE}
+PLUS_UNIFORM = {**PLUS, "dequantization": "uniform", "preprocessing": "marginal", "fold": 2, "heads": 0}
 WINDOW = {"rows": 2, "reach": 2, "width": 8, "layers": 2, "head_width": 6, "components": 2}
 ROWS = [
     *(Row("uniform", space) for space in (GREY, COLOUR, SIGNED)),
@@ -97,6 +102,8 @@ ROWS = [
     Row("glow", COLOUR, {"scales": 1, "depth": 2, "filters": [4], "coupling": "additive"}),
     Row("glow", SIGNED, {"scales": 1, "depth": 2, "filters": 4, "preprocessing": "marginal"}),
     Row("glow", LABELLED, {"scales": 1, "depth": 2, "filters": 4, "class_conditional": True}),
+    Row("flow_pp", WIDE, {**PLUS, "noise_features": 2}),
+    Row("flow_pp", WIDE_COLOUR, PLUS_UNIFORM),
     Row("vae", GREY, {"latents": 2, "network": "dense", "filters": 4, "components": 2}),
     Row("vae", BINARY, {"latents": 2, "network": "dense", "filters": 4}),
     Row("vae", COLOUR, {"latents": 2, "filters": 4, "downsamplings": 1, "spatial": True}),

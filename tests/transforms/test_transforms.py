@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from codelength.errors import UsageError
+from codelength.models.flows.flow_pp import mixture_couplings
 from codelength.models.flows.glow import glow_step
 from codelength.transforms import (
     ActNorm,
@@ -17,9 +18,12 @@ from codelength.transforms import (
     AdditiveCoupling,
     Affine,
     AffineCoupling,
+    Checkerboard,
     ClassAffine,
     Compose,
+    Inverse,
     InvertibleConv,
+    LogisticMixture,
     Logit,
     MarginalLogit,
     MultiScale,
@@ -56,6 +60,11 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "invertible conv": lambda: InvertibleConv(2),
     "invertible conv near identity": lambda: InvertibleConv(2, noise=0.001),
     "glow step": lambda: Compose(glow_step(2, 5, Affine())),
+    "split, mixture": lambda: SplitCoupling(LogisticMixture(3), conv(1, 11)),
+    "flow++ couplings": lambda: Compose(mixture_couplings(SHAPE, 2, components=2, filters=4, blocks=1, heads=2)),
+    "checkerboard": Checkerboard,
+    "checkerboard undone": lambda: Inverse(Checkerboard()),
+    "inverse of a coupling": lambda: Inverse(SplitCoupling(Affine("tanh"), conv(1, 2))),
     "squeeze": Squeeze,
     "act norm": lambda: ActNorm(2),
     "rescale": lambda: Rescale(17, -3),
@@ -66,6 +75,8 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
 }
 
 WITH_VOLUME = [
+    "split, mixture",
+    "flow++ couplings",
     "affine, channel",
     "act norm",
     "rescale",
@@ -299,3 +310,33 @@ def test_the_scale_of_glow_without_a_floor_is_a_logarithm_that_does_not_underflo
     assert Affine(floor=0).forward(x, raw)[1].item() == -198
     with pytest.raises(UsageError, match="did you mean 'tanh'"):
         Affine("tan")
+
+
+def test_the_colours_of_a_checkerboard_become_halves_of_the_channels() -> None:
+    x = checkerboard_mask((1, 4, 6), 0)[None]
+    z = Checkerboard()(x)[0]
+    assert torch.equal(z, torch.cat([torch.ones(1, 1, 4, 3), torch.zeros(1, 1, 4, 3)], dim=1))
+    with pytest.raises(ValueError, match="even width"):
+        Checkerboard().output_shape((1, 4, 3))
+
+
+def test_the_mixture_inverts_where_it_is_flat_or_steep_and_far_outside() -> None:
+    """Narrow components far apart, between which F does not move: bisection must take over from Newton's method."""
+    parameters = torch.tensor([0.3, -0.2, 0.0, 0.0, -2.0, -8.0, 8.0, 0.5, -6.0, -6.0, 1.0], dtype=torch.float64)
+    x = torch.cat([torch.linspace(-12, 12, 97), torch.tensor([-1e4, -300.0, 300.0, 1e4])]).double()
+    kind, theta = LogisticMixture(3), parameters.reshape(1, 11, 1).expand(len(x), 11, 1)
+    z, log_slope = kind.forward(x[:, None], theta)
+    back, inverse_log_slope = kind.inverse(z, theta)
+    torch.testing.assert_close(kind.forward(back, theta)[0], z, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(back, x[:, None], atol=1e-10, rtol=1e-12)
+    torch.testing.assert_close(inverse_log_slope, -log_slope, atol=1e-6, rtol=1e-6)
+    for extreme in (-1e30, 1e30):
+        assert kind.inverse(torch.full((1, 1), extreme), theta[:1].float())[0].isfinite().all()
+
+
+def test_one_component_is_affine() -> None:
+    x = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None]
+    theta = torch.tensor([0.0, 0.5, 9.0, 1.0, 0.2], dtype=torch.float64).reshape(1, 5, 1).expand(7, 5, 1)
+    z, log_slope = LogisticMixture(1).forward(x, theta)
+    torch.testing.assert_close(z, (x - 1) * math.exp(-0.2) + 0.5)
+    torch.testing.assert_close(log_slope, torch.full_like(x, -0.2))

@@ -26,6 +26,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "quantized": ("autoregressive", "codelength.models.quantized.builder:quantized"),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
     "glow": ("flows", "codelength.models.flows.glow:dequantized_glow"),
+    "flow_pp": ("flows", "codelength.models.flows.flow_pp:flow_pp"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),
 }
 

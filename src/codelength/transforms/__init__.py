@@ -6,9 +6,11 @@ from codelength.transforms.bijections import (
     AdditiveCoupling,
     Affine,
     AffineCoupling,
+    Checkerboard,
     ClassAffine,
     Elementwise,
     InvertibleConv,
+    LogisticMixture,
     Logit,
     MarginalLogit,
     Rescale,
@@ -17,9 +19,15 @@ from codelength.transforms.bijections import (
     channel_mask,
     checkerboard_mask,
 )
-from codelength.transforms.dequantization import Dequantized, Dequantizer, Discretized, UniformDequantization
+from codelength.transforms.dequantization import (
+    Dequantized,
+    Dequantizer,
+    Discretized,
+    UniformDequantization,
+    VariationalDequantization,
+)
 from codelength.transforms.multiscale import MultiScale
-from codelength.transforms.transform import Compose, Transform
+from codelength.transforms.transform import Compose, Inverse, Transform
 
 __all__ = [
     "ActNorm",
@@ -27,14 +35,17 @@ __all__ = [
     "AdditiveCoupling",
     "Affine",
     "AffineCoupling",
+    "Checkerboard",
     "ClassAffine",
     "Compose",
     "Dequantized",
     "Dequantizer",
     "Discretized",
     "Elementwise",
+    "Inverse",
     "InvertibleConv",
     "Logit",
+    "LogisticMixture",
     "MarginalLogit",
     "MultiScale",
     "Rescale",
@@ -42,6 +53,7 @@ __all__ = [
     "Squeeze",
     "Transform",
     "UniformDequantization",
+    "VariationalDequantization",
     "channel_mask",
     "checkerboard_mask",
 ]

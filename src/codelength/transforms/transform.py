@@ -30,6 +30,10 @@ class Transform(nn.Module, ABC):
         """Shape of one latent, given the shape of one datum."""
         return shape
 
+    def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one datum, given the shape of one latent."""
+        return shape
+
     def initialize(self, x: Tensor, **context: Any) -> Tensor:
         """Set data-dependent parameters from a batch x, (B, ...), unless they are set; returns z of that batch."""
         with torch.no_grad():
@@ -78,3 +82,24 @@ class Compose(Transform):
             assert isinstance(transform, Transform)
             x = transform.initialize(x, **context)
         return x
+
+
+class Inverse(Transform):
+    """A transform the other way round: its `forward` is the other's `inverse`."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, x: Tensor, **context: Any) -> tuple[Tensor, Tensor]:
+        return self.transform.inverse(x, **context)
+
+    def inverse(self, z: Tensor, **context: Any) -> tuple[Tensor, Tensor]:
+        out: tuple[Tensor, Tensor] = self.transform(z, **context)
+        return out
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.transform.input_shape(shape)
+
+    def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.transform.output_shape(shape)

@@ -23,6 +23,7 @@ SMALL = Space.image(1, 4, 4, 5, offset=-2)
 OPTIONS: dict[str, dict[str, Any]] = {
     "realnvp": {"scales": 2, "filters": 4, "blocks": 1},
     "glow": {"scales": 2, "depth": 2, "filters": 4},
+    "flow_pp": {"couplings": [2, 1, 1], "filters": 4, "blocks": 1, "components": 2, "heads": 2, "noise_couplings": 2},
 }
 systems = pytest.mark.parametrize("system", OPTIONS)
 

@@ -1,10 +1,12 @@
 """Bijections: exact log-determinants both ways."""
 
 from codelength.transforms.bijections.actnorm import ActNorm
+from codelength.transforms.bijections.checkerboard import Checkerboard
 from codelength.transforms.bijections.class_affine import ClassAffine
 from codelength.transforms.bijections.coupling import AdditiveCoupling, AffineCoupling, channel_mask, checkerboard_mask
 from codelength.transforms.bijections.elementwise import Additive, Affine, Elementwise
 from codelength.transforms.bijections.invertible_conv import InvertibleConv
+from codelength.transforms.bijections.logistic_mixture import LogisticMixture
 from codelength.transforms.bijections.marginal import MarginalLogit
 from codelength.transforms.bijections.preprocessing import Logit, Rescale
 from codelength.transforms.bijections.split_coupling import SplitCoupling
@@ -16,10 +18,12 @@ __all__ = [
     "AdditiveCoupling",
     "Affine",
     "AffineCoupling",
+    "Checkerboard",
     "ClassAffine",
     "Elementwise",
     "InvertibleConv",
     "Logit",
+    "LogisticMixture",
     "MarginalLogit",
     "Rescale",
     "SplitCoupling",

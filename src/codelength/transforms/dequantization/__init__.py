@@ -5,12 +5,14 @@ from codelength.transforms.dequantization.dequantized import Dequantized, floor_
 from codelength.transforms.dequantization.dequantizer import Dequantizer
 from codelength.transforms.dequantization.discretized import Discretized
 from codelength.transforms.dequantization.uniform import UniformDequantization
+from codelength.transforms.dequantization.variational import VariationalDequantization
 
 __all__ = [
     "Dequantized",
     "Dequantizer",
     "Discretized",
     "UniformDequantization",
+    "VariationalDequantization",
     "floor_to_space",
     "uniformly_dequantized",
 ]

@@ -83,7 +83,9 @@ class Dequantized(LikelihoodModel):
         return floor_to_space(y, self.space)
 
     def initialize(self, x: Tensor, generator: Noise, **conditions: Tensor) -> None:
-        """Set the density's data-dependent parameters, if it has any, from a training batch x, (B, ...)."""
+        """Set the data-dependent parameters of dequantizer and density, if any, from a training batch x, (B, ...)."""
+        if can(self.dequantizer, "initialize"):
+            self.dequantizer.initialize(x, generator)  # type: ignore[operator]
         if can(self.density, "initialize"):
             y, _ = self.dequantizer.sample(x, 1, generator, dtype=self.dtype)
             self.density.initialize(y[0], generator, **conditions)  # type: ignore[operator]
