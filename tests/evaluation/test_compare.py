@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -11,7 +12,10 @@ import pytest
 
 from codelength.errors import NotComparableError, UsageError
 from codelength.evaluation import compare
+from codelength.evaluation.conditioning import charge_conditions, condition_bits
 from codelength.evaluation.tables import render, tables
+from codelength.models.base import LikelihoodModel
+from codelength.space import Space
 
 
 @pytest.fixture
@@ -128,6 +132,64 @@ def test_one_record_is_a_ranking_without_pairs(three):
     assert "Paired" not in render(result, "markdown")
 
 
+def told(make_evaluation, code_length, **fields):
+    options = {"num_dims": 8, "conditioning": ["label"], "condition_bits": math.log2(10), **fields}
+    return make_evaluation("T", code_length, **options)
+
+
+def test_a_model_that_is_told_the_label_is_refused_beside_one_that_is_not(three, make_evaluation):
+    conditional = told(make_evaluation, three[1].per_example - 1)
+    with pytest.raises(NotComparableError, match=r"told label for free.*--charge-conditions.*3\.32 bits a datum"):
+        compare([three[1], conditional])
+    # Control: among equals there is nothing to charge.
+    alike = compare([conditional, told(make_evaluation, three[1].per_example)], charge=True)
+    assert alike.entries[0].record.bits_per_dim == conditional.record.bits_per_dim
+    assert alike.entries[0].notes == ("conditioned on label",)
+
+
+def test_a_charged_label_makes_a_bound(three, make_evaluation):
+    """The label costs ln 10 = 2.3 nats: a model that it saves 1 nat loses, one that it saves 4 wins."""
+    for saved, first in ((1.0, "B"), (4.0, "T")):
+        conditional = told(make_evaluation, three[1].per_example - saved)
+        result = compare([conditional, three[1]], charge=True)
+        entry = next(entry for entry in result.entries if entry.name == "T")
+        assert result.entries[0].name == first
+        assert (entry.mark, entry.record.conditioning) == ("<=", [])
+        assert entry.notes == ("label charged: 3.32 bits a datum",)
+        pair = result.pairs[0]
+        assert pair.saving_bits_per_dim == pytest.approx(abs(math.log(10) - saved) / 8 / math.log(2))
+        assert pair.verdict == ("better" if first == "T" else "undecided: T is only bounded")
+        assert "label charged" in render(result, "markdown")
+        assert conditional.record.conditioning == ["label"]
+
+
+def test_charging_moves_every_number_of_a_bound(make_evaluation, three):
+    bound = told(make_evaluation, three[0].per_example, kind="bound", num_samples=10, elbo_bits_per_dim=9.0)
+    bound = dataclasses.replace(bound, elbo=three[0].per_example + 1, curve={1: 50.0})
+    charged = charge_conditions(bound)
+    np.testing.assert_allclose(charged.per_example, bound.per_example + math.log(10))
+    np.testing.assert_allclose(charged.elbo, bound.elbo + math.log(10))
+    assert charged.curve == {1: pytest.approx(50 + math.log(10))}
+    assert charged.record.elbo_bits_per_dim == pytest.approx(9 + math.log2(10) / 8)
+    assert charged.record.nats_per_example == pytest.approx(bound.per_example.mean() + math.log(10))
+    assert charge_conditions(three[0]) is three[0]
+
+
+def test_a_record_without_a_price_cannot_be_charged(three, make_evaluation):
+    with pytest.raises(NotComparableError, match="evaluate it again"):
+        compare([three[0], told(make_evaluation, three[1].per_example, condition_bits=None)], charge=True)
+
+
+def test_the_price_of_conditions_is_uniform_over_classes():
+    def model(classes: dict[str, int], conditioning: tuple[str, ...]) -> LikelihoodModel:
+        return LikelihoodModel(Space.image(1, 2, 2, conditions=classes), conditioning=conditioning)
+
+    assert condition_bits(model({"label": 10}, ("label",))) == math.log2(10)
+    assert condition_bits(model({"label": 8, "size": 4}, ("label", "size"))) == 5
+    assert condition_bits(model({"label": 10}, ())) is None
+    assert condition_bits(model({}, ("features",))) is None
+
+
 def test_tables_of_every_format(three):
     result = compare([*three[:2], three[2]])
     for format in ("terminal", "markdown", "latex"):
@@ -146,8 +208,9 @@ def test_tables_of_every_format(three):
 
 
 def test_markdown_and_latex_are_well_formed(three, make_evaluation):
-    odd = make_evaluation("50%_a|b & {c}", three[0].per_example, num_dims=8, conditioning=["label"])
-    result = compare([odd, three[1]])
+    told = {"num_dims": 8, "conditioning": ["label"]}
+    odd = make_evaluation("50%_a|b & {c}", three[0].per_example, **told)
+    result = compare([odd, make_evaluation("B", three[1].per_example, **told)])
     rows = [line for line in render(result, "markdown").splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in rows} == {8, 10}
     latex = render(result, "latex")

@@ -11,6 +11,7 @@ import torch
 
 from codelength.coding.baselines import CodecResult
 from codelength.errors import EvaluationError
+from codelength.evaluation import Evaluation
 from codelength.report import write_report
 from codelength.report.collect import coding_path, collect
 from codelength.run import load_run
@@ -188,3 +189,20 @@ def test_same_page_twice(runs, tmp_path):
     torch.manual_seed(2)
     second = write_report(runs, tmp_path / "b.html").read_text()
     assert re.sub(r"(svg|heat)\d+", "", first) == re.sub(r"(svg|heat)\d+", "", second)
+
+
+def test_a_conditional_model_stands_beside_others_with_its_label_paid_for(new_run, tmp_path):
+    options = {"hidden": [16], "components": 2}
+    plain = new_run(tmp_path / "plain", "made", options)
+    told = new_run(tmp_path / "told", "made", {**options, "class_conditional": True})
+    (group,) = collect([plain, told])
+    records = {m.subject.name: m.record for m in group.measured}
+    stored = Evaluation.load(next((told.path / "evaluation").iterdir())).record
+    assert stored.conditioning == ["label"]
+    assert stored.condition_bits == pytest.approx(3.3219, abs=1e-4)
+    assert records["told"].bits_per_dim == pytest.approx(stored.bits_per_dim + stored.condition_bits / 64)
+    assert {m.subject.name: m.mark for m in group.measured} == {"plain": "", "told": "≤"}
+    page = write_report([plain, told], tmp_path / "report.html").read_text()
+    assert "bound, label charged" in page
+    # Alone it is what its record says.
+    assert collect([told])[0].measured[0].record == stored

@@ -34,6 +34,12 @@ DEFAULT_SPLITS = ("test", "validation", "train")
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option(
+    "--charge-conditions",
+    "charge",
+    is_flag=True,
+    help="Add the bits of their conditions to conditional models, to compare them with unconditional ones.",
+)
 @click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
 def command(
     runs: tuple[str, ...],
@@ -42,6 +48,7 @@ def command(
     format_name: str,
     as_json: bool,
     seed: int,
+    charge: bool,
     resamples: int,
 ) -> None:
     """Compare runs pair by pair on the same data: ranking, savings in bits/dim and bytes, 95% intervals.
@@ -56,7 +63,8 @@ def command(
     data_name, split = _common(runs, found, data_name, split)
     folders = [_tightest(run, records, data_name, split) for run, records in zip(runs, found, strict=True)]
     click.echo(f"comparing {len(folders)} records of {data_name} {split}", err=True)
-    comparison = compare([Evaluation.load(folder) for folder in folders], seed=seed, resamples=resamples)
+    evaluations = [Evaluation.load(folder) for folder in folders]
+    comparison = compare(evaluations, seed=seed, resamples=resamples, charge=charge)
     click.echo(render(comparison, "json" if as_json else format_name), nl=False)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from codelength.errors import NotComparableError, UsageError
+from codelength.evaluation.conditioning import charge_where_needed, differently_told
 from codelength.evaluation.record import Evaluation, EvaluationRecord
 from codelength.evaluation.statistics import Intervals, holm, intervals
 from codelength.units import bits_per_dim
@@ -144,7 +145,12 @@ class Comparison:
 
 
 def compare(
-    evaluations: Sequence[Evaluation], *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
+    evaluations: Sequence[Evaluation],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    charge: bool = False,
 ) -> Comparison:
     """Rank evaluations of the same data and give every pair's difference with its intervals.
 
@@ -152,6 +158,8 @@ def compare(
         evaluations: One or more; names that repeat are numbered.
         seed, resamples: Of the bootstrap.
         confidence: Coverage of each interval; 1 − confidence is the level of the corrected tests.
+        charge: Where some models are conditional and others are not, add the bits of their conditions to them; without
+            it such records are refused.
 
     Raises:
         UsageError: There is no evaluation, or an option is out of range.
@@ -165,6 +173,8 @@ def compare(
             "evaluation or more, a confidence in (0, 1) and 100 resamples or more"
         )
     names = _unique_names([e.record.model for e in evaluations])
+    if charge:
+        evaluations = charge_where_needed(evaluations)
     refuse_incomparable([e.record for e in evaluations], names)
     order = sorted(range(len(evaluations)), key=lambda i: evaluations[i].record.bits_per_dim)
     ranked = [evaluations[i] for i in order]
@@ -178,6 +188,14 @@ def compare(
 
 def refuse_incomparable(records: Sequence[EvaluationRecord], names: Sequence[str]) -> None:
     """Raise NotComparableError for the first record that measures another thing than the first one."""
+    if differently_told(records):
+        told = next(i for i, record in enumerate(records) if record.conditioning)
+        bits = records[told].condition_bits
+        price = "" if bits is None else f", {bits:.2f} bits a datum"
+        raise NotComparableError(
+            f"{names[told]} is told {', '.join(records[told].conditioning)} for free and other models are not: P(x | label) is "
+            f"no code length of x. Compare with --charge-conditions, which adds what the conditions cost{price}"
+        )
     for record, name in zip(records[1:], names[1:], strict=True):
         for field, reason in SAME.items():
             ours, theirs = getattr(records[0], field), getattr(record, field)
@@ -234,6 +252,8 @@ def _pair(
 
 def _notes(record: EvaluationRecord) -> tuple[str, ...]:
     notes = [f"conditioned on {name}" for name in record.conditioning]
+    if record.conditions_charged:
+        notes.append(f"{', '.join(record.conditions_charged)} charged: {record.condition_bits:.2f} bits a datum")
     if not record.converged:
         notes.insert(0, "not converged")
     if record.adapts_on_test:

@@ -11,6 +11,7 @@ import torch
 
 from codelength.data.dataset import DataSet, Split
 from codelength.errors import EvaluationError
+from codelength.evaluation.conditioning import condition_bits
 from codelength.evaluation.estimate import Progress
 from codelength.evaluation.fields import (
     Settings,
@@ -91,6 +92,7 @@ def evaluate(
         family=family,
         measure=model.measure,
         conditioning=list(model.conditioning),
+        condition_bits=condition_bits(model),
         augmentation=augmentation,
         dequantizer=headline or None,
         dequantizer_bounds={name: DequantizerBound(**summary_fields(r, chosen)) for name, r in results.items() if name},

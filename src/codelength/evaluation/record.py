@@ -51,6 +51,12 @@ class EvaluationRecord(_Strict):
     family: str = Field(description="Family of the model, such as autoregressive.")
     measure: Literal["mass", "density"] = Field(description="Probability of integers, or density of reals.")
     conditioning: list[str] = Field(description="Conditions given to the model for free, such as label.")
+    condition_bits: float | None = Field(
+        None, description="Bits a datum that these cost with all classes equally likely; none where there are none."
+    )
+    conditions_charged: list[str] = Field(
+        default_factory=list, description="Conditions whose bits were added for a comparison; in no stored record."
+    )
     data: str = Field(description="Name of the data set, binarization included.")
     split: str = Field(description="Split that was scored.")
     data_sha256: str = Field(description="SHA-256 of the exact numbers scored, shape and order included.")

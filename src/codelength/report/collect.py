@@ -14,6 +14,7 @@ from codelength.data.dataset import DataSet
 from codelength.errors import CodelengthError, EvaluationError
 from codelength.evaluation import Comparison, Evaluation, EvaluationRecord, compare
 from codelength.evaluation.compare import SAME
+from codelength.evaluation.conditioning import charge_where_needed
 from codelength.models.base import LikelihoodModel
 from codelength.run import Run
 
@@ -226,7 +227,9 @@ def _comparable(evaluation: Evaluation) -> tuple[Any, ...]:
     return (record.data, record.split, *(getattr(record, field) for field in SAME))
 
 
-def _group(entries: dict[Subject, Evaluation]) -> Group:
+def _group(found: dict[Subject, Evaluation]) -> Group:
+    # Conditional models stand beside unconditional ones with their conditions paid for.
+    entries = dict(zip(found, charge_where_needed(list(found.values())), strict=True))
     comparison = compare(list(entries.values()))
     subjects = {id(evaluation.record): (subject, evaluation) for subject, evaluation in entries.items()}
     best = comparison.entries[0]

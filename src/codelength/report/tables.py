@@ -24,9 +24,11 @@ def with_error(record: EvaluationRecord, mark: str = "") -> str:
 
 
 def kind_of(record: EvaluationRecord) -> str:
-    """What a number is: `exact`, or `bound, K = 64`."""
+    """What a number is: `exact`, `bound, K = 64`, or `bound, label charged`."""
     if record.kind == "exact":
         return "exact"
+    if record.conditions_charged and record.num_samples == 1:
+        return f"{record.kind}, {', '.join(record.conditions_charged)} charged"
     return f"{record.kind}, K = {record.num_samples}"
 
 
