@@ -18,6 +18,7 @@ from codelength.models.base import can
 
 NET = {"filters": 4, "blocks": 1, "stages": 1}
 WINDOW = {"rows": 2, "reach": 2, "width": 8, "layers": 2, "head_width": 6, "components": 2}
+TRANSFORMER = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 # system -> options of its tiny versions
 TINY: dict[str, list[dict[str, Any]]] = {
     "uniform": [{}],
@@ -32,6 +33,15 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "made_ensemble": [{"hidden": [8], "orderings": 3, "components": 2}],
     "causal_window": [WINDOW],
     "pixelcnn_pp": [{**NET, "components": 2}, {**NET, "pixels": "categorical"}],
+    "image_transformer": [
+        {**TRANSFORMER, "query": 3, "memory": 2, "pixels": "categorical"},
+        {**TRANSFORMER, "block": "2d", "query": [1, 2], "memory": [1, 1], "components": 2},
+    ],
+    "sparse_transformer": [
+        {**TRANSFORMER, "pixels": "categorical"},
+        {**TRANSFORMER, "pattern": "fixed", "summary": 1, "stride": 2, "pixels": "logistic_mixture", "components": 2},
+    ],
+    "quantized": [{"base": "causal_window", "options": WINDOW}],
     "realnvp": [{"scales": 1, "filters": 4, "blocks": 1}],
     "glow": [{"scales": 1, "depth": 2, "filters": 4}],
     "flow_pp": [

@@ -54,6 +54,10 @@ PLUS_NOISE = {"noise_couplings": 2, "noise_blocks": 1}
 PLUS = {"couplings": [2, 1, 1], "filters": 4, "blocks": 1, "components": 2, "heads": 2, **PLUS_NOISE}
 PLUS_UNIFORM = {**PLUS, "dequantization": "uniform", "preprocessing": "marginal", "fold": 2, "heads": 0}
 WINDOW = {"rows": 2, "reach": 2, "width": 8, "layers": 2, "head_width": 6, "components": 2}
+IMAGE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
+GRID = {"block": "2d", "query": [2, 1], "memory": [1, 1]}
+SPARSE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
+MIXED = {"pixels": "logistic_mixture", "components": 2}
 ROWS = [
     *(Row("uniform", space) for space in (GREY, COLOUR, SIGNED)),
     Row("mean_field", GREY, {"components": 2}),
@@ -96,6 +100,22 @@ ROWS = [
     Row("pixelcnn_pp", COLOUR, {**NET, "pixels": "logistic_mixture", "components": 3}),
     Row("pixelcnn_pp", SIGNED, {**NET, "components": 1}),
     Row("pixelcnn_pp", LABELLED, {**NET, "class_conditional": True, "components": 2}),
+    Row("image_transformer", GREY, {**IMAGE, "query": 2, "memory": 1, "components": 2}),
+    Row("image_transformer", COLOUR, {**IMAGE, "query": 4, "memory": 3, "norm": "pre", "attention_width": 4}),
+    Row("image_transformer", TWO_CHANNELS, {**IMAGE, **GRID, "pixels": "categorical", "positions": "learned"}),
+    Row("image_transformer", TWO_CHANNELS, {**IMAGE, **GRID, "components": 2}),
+    Row("image_transformer", SIGNED, {**IMAGE, **GRID, "pixels": "categorical"}),
+    Row("image_transformer", LABELLED, {**IMAGE, "class_conditional": True, "components": 2}),
+    Row("sparse_transformer", GREY, SPARSE),
+    Row("sparse_transformer", COLOUR, {**SPARSE, "pattern": "fixed", "summary": 2, "key_width": 4}),
+    Row("sparse_transformer", TWO_CHANNELS, {**SPARSE, **MIXED, "stride": 3}),
+    Row("sparse_transformer", TWO_CHANNELS, {**SPARSE, **MIXED, "channel_positions": True, "mixing": "heads"}),
+    Row(
+        "sparse_transformer",
+        SIGNED,
+        {**SPARSE, "pattern": "fixed", "mixing": "heads", "summary": 1, "checkpoint": True},
+    ),
+    Row("sparse_transformer", LABELLED, {**SPARSE, "class_conditional": True}),
     *(Row("realnvp", space, {"scales": 1, "filters": 4, "blocks": 1}) for space in (GREY, COLOUR)),
     Row("realnvp", SIGNED, {"scales": 2, "filters": 4, "blocks": 1, "fold": 2, "preprocessing": "marginal"}),
     Row("glow", GREY, {"scales": 1, "depth": 2, "filters": 4}),

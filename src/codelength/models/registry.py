@@ -24,6 +24,14 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "gated_pixelcnn": ("autoregressive", "codelength.models.autoregressive.gated_pixelcnn:GatedPixelCNN"),
     "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
     "quantized": ("autoregressive", "codelength.models.quantized.builder:quantized"),
+    "image_transformer": (
+        "autoregressive",
+        "codelength.models.autoregressive.image_transformer:ImageTransformer",
+    ),
+    "sparse_transformer": (
+        "autoregressive",
+        "codelength.models.autoregressive.sparse_transformer:SparseTransformer",
+    ),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
     "glow": ("flows", "codelength.models.flows.glow:dequantized_glow"),
     "flow_pp": ("flows", "codelength.models.flows.flow_pp:flow_pp"),
