@@ -17,6 +17,7 @@ from codelength.data.dataset import DataSet, Split
 from codelength.models.base import can
 
 NET = {"filters": 4, "blocks": 1, "stages": 1}
+PIXEL = {"layers": 2, "first_kernel": 3, "head_filters": 6}
 WINDOW = {"rows": 2, "reach": 2, "width": 8, "layers": 2, "head_width": 6, "components": 2}
 TRANSFORMER = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 # system -> options of its tiny versions
@@ -32,6 +33,9 @@ TINY: dict[str, list[dict[str, Any]]] = {
     ],
     "made_ensemble": [{"hidden": [8], "orderings": 3, "components": 2}],
     "causal_window": [WINDOW],
+    "pixelrnn": [{**PIXEL, "units": 4}, {**PIXEL, "units": 4, "kind": "row_lstm", "pixels": "categorical"}],
+    "pixelcnn": [{**PIXEL, "filters": 4, "components": 2}, {**PIXEL, "filters": 4, "pixels": "categorical"}],
+    "gated_pixelcnn": [{**PIXEL, "filters": 4, "components": 2}, {**PIXEL, "filters": 4, "pixels": "categorical"}],
     "pixelcnn_pp": [{**NET, "components": 2}, {**NET, "pixels": "categorical"}],
     "image_transformer": [
         {**TRANSFORMER, "query": 3, "memory": 2, "pixels": "categorical"},
@@ -265,7 +269,7 @@ def honest(i: int) -> Any:
         return FOREIGN[kind - len(rows)](seed)
     system, options = rows[kind]
     space = SPACES[(i // families + kind) % len(SPACES)]
-    if space.levels > 16 and "categorical" in options.values() and system == "pixelcnn_pp":
+    if space.levels > 16 and "categorical" in options.values() and "pixel" in system:
         space = SPACES[0]
     space = SPACES[0] if system == "flow_pp" else space
     if system == "made" and options.get("ordering") == "random" and space.sizes[0] > 1:

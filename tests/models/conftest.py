@@ -53,6 +53,7 @@ GATED = {"filters": 6, "layers": 2, "first_kernel": 3, "head_filters": 6}
 PLUS_NOISE = {"noise_couplings": 2, "noise_blocks": 1}
 PLUS = {"couplings": [2, 1, 1], "filters": 4, "blocks": 1, "components": 2, "heads": 2, **PLUS_NOISE}
 PLUS_UNIFORM = {**PLUS, "dequantization": "uniform", "preprocessing": "marginal", "fold": 2, "heads": 0}
+RNN = {"units": 5, "layers": 2, "first_kernel": 3, "head_filters": 6}
 WINDOW = {"rows": 2, "reach": 2, "width": 8, "layers": 2, "head_width": 6, "components": 2}
 IMAGE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 GRID = {"block": "2d", "query": [2, 1], "memory": [1, 1]}
@@ -82,6 +83,13 @@ ROWS = [
     Row("causal_window", TWO_CHANNELS, {"rows": 2, "reach": 2, "width": 6, "layers": 1, "pixels": "categorical"}),
     Row("causal_window", LABELLED, {**WINDOW, "class_conditional": True}),
     Row("causal_window", SIGNED, {**WINDOW, "components": 1}),
+    Row("pixelrnn", GREY, {**RNN, "pixels": "categorical"}),
+    Row("pixelrnn", COLOUR, {**RNN}),
+    Row("pixelrnn", TWO_CHANNELS, {**RNN, "components": 2}),
+    Row("pixelrnn", GREY, {**RNN, "kind": "row_lstm", "components": 3}),
+    Row("pixelrnn", TWO_CHANNELS, {**RNN, "kind": "row_lstm", "pixels": "categorical", "kernel": 5}),
+    Row("pixelrnn", LABELLED, {**RNN, "class_conditional": True, "components": 2}),
+    Row("pixelrnn", LABELLED, {**RNN, "class_conditional": True, "kind": "row_lstm"}),
     Row("pixelcnn", GREY, {**GATED, "components": 3}),
     Row("pixelcnn", COLOUR, {**GATED, "kernel": 5}),
     Row("pixelcnn", TWO_CHANNELS, {**GATED, "components": 2}),

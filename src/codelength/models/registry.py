@@ -20,6 +20,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "made": ("autoregressive", "codelength.models.autoregressive.made:MADE"),
     "made_ensemble": ("autoregressive", "codelength.models.autoregressive.made_ensemble:OrderingEnsemble"),
     "causal_window": ("autoregressive", "codelength.models.autoregressive.causal_window:CausalWindow"),
+    "pixelrnn": ("autoregressive", "codelength.models.autoregressive.pixelrnn:PixelRNN"),
     "pixelcnn": ("autoregressive", "codelength.models.autoregressive.pixelcnn:PixelCNN"),
     "gated_pixelcnn": ("autoregressive", "codelength.models.autoregressive.gated_pixelcnn:GatedPixelCNN"),
     "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
