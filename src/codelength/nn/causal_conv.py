@@ -96,6 +96,13 @@ class CausalConv(nn.Module):
         (kh, kw), (top, left) = self.kernel, self.before
         return [(r - top, c - left) for r in range(kh) for c in range(kw)]
 
+    def used_taps(self) -> list[int]:
+        """Taps with a weight that is not masked."""
+        if self.mask is None:
+            return list(range(len(self.offsets)))
+        used = self.mask.unflatten(1, (len(self.offsets), self.inputs)).any(2).any(0)
+        return [tap for tap, is_used in enumerate(used.tolist()) if is_used]
+
     def matrix(self) -> Tensor:
         """The masked weight, (outputs, kh * kw * inputs)."""
         return self.weight if self.mask is None else self.weight * self.mask

@@ -109,10 +109,8 @@ class CachedCausalConv:
 
     def __init__(self, conv: CausalConv, ring: Ring, groups: int = 1, extra_bias: Tensor | None = None) -> None:
         matrix = conv.matrix().detach().unflatten(1, (len(conv.offsets), conv.inputs))
-        read = matrix.new_ones(len(conv.offsets), dtype=torch.bool)
-        if conv.mask is not None:
-            read = conv.mask.unflatten(1, (len(conv.offsets), conv.inputs)).any(2).any(0)
-        self.offsets: Offsets = tuple(o for o, used in zip(conv.offsets, read.tolist(), strict=True) if used)
+        read = conv.used_taps()
+        self.offsets: Offsets = tuple(conv.offsets[tap] for tap in read)
         self.inputs = CachedSites(ring, conv.inputs, matrix)
         self.passing: Tensor | None = None  # what a layer without neighbours and groups was given, instead of a cache
         self.is_pointwise = self.offsets == OWN and groups == 1

@@ -44,6 +44,12 @@ class SiteMLP(nn.Module):
         out: Tensor = self.out(F.relu(self.hidden(F.relu(x))))
         return out
 
+    def at_sites(self, x: Tensor) -> Tensor:
+        """(inputs, N), N sites side by side, to (P, N)."""
+        for layer in (self.hidden, self.out):
+            x = torch.addmm(layer.bias[:, None], layer.matrix(), F.relu(x))
+        return x
+
 
 class CachedSiteMLP:
     """A `SiteMLP` at some sites, group by group."""
