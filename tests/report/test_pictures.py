@@ -139,6 +139,9 @@ def test_given_rows_are_kept(runs):
 def test_conditions():
     model = Labelled()
     assert draw_samples(model, 3, conditions={"label": 7}).ravel().tolist() == [7, 7, 7]
+    assert draw_samples(model, 3, conditions={"label": [7, 2]}).ravel().tolist() == [7, 2, 7]
+    turns = draw_samples(model, 130, conditions={"label": range(10)}).ravel().tolist()
+    assert turns == [i % 10 for i in range(130)]  # batches of samples do not begin anew
     with pytest.raises(UsageError, match="Labelled wants a value for label; give --condition label=VALUE"):
         draw_samples(model, 3)
     with pytest.raises(UsageError, match=r"condition label=10; wanted 0\.\.9"):

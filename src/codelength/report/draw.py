@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ def draw_samples(
     *,
     seed: int = 0,
     temperature: float = 1.0,
-    conditions: dict[str, int] | None = None,
+    conditions: Mapping[str, int | Sequence[int]] | None = None,
     given: Tensor | None = None,
     rows: int = 0,
 ) -> Tensor:
@@ -32,7 +33,7 @@ def draw_samples(
         n: Number of data.
         seed: Seed of the draw.
         temperature: Below 1 sharpens the distributions.
-        conditions: Name -> value, the same for all n.
+        conditions: Name -> value, the same for all n, or values that take turns.
         given: Data whose upper rows are kept, (n, C, H, W).
         rows: Number of rows kept.
 
@@ -54,7 +55,8 @@ def draw_samples(
     parts = []
     for index, start in enumerate(range(0, n, BATCH)):
         count = min(BATCH, n - start)
-        extra = {key: torch.full((count,), value) for key, value in values.items()}
+        turns = torch.arange(start, start + count)
+        extra = {key: torch.tensor(several)[turns % len(several)] for key, several in values.items()}
         if given is not None:
             extra["given"] = given[start : start + count]
         generator = make_generator(seed, "samples", index, device=model.device)
@@ -63,22 +65,24 @@ def draw_samples(
     return torch.cat(parts)
 
 
-def check_conditions(model: LikelihoodModel, conditions: dict[str, int]) -> dict[str, int]:
-    """The conditions, if the model takes exactly these.
+def check_conditions(model: LikelihoodModel, conditions: Mapping[str, int | Sequence[int]]) -> dict[str, list[int]]:
+    """The values of each condition, if the model takes exactly these.
 
     Raises:
         UsageError: One is unknown, missing or out of range.
     """
-    for key, value in conditions.items():
+    several = {key: [value] if isinstance(value, int) else list(value) for key, value in conditions.items()}
+    for key, values in several.items():
         if key not in model.conditioning:
             raise unknown_name(f"condition of {type(model).__name__}:", key, model.conditioning or ["(none)"])
         classes = model.space.conditions.get(key)
-        if classes is not None and not 0 <= value < classes:
-            raise UsageError(f"condition {key}={value}; wanted 0..{classes - 1}")
+        for value in values:
+            if classes is not None and not 0 <= value < classes:
+                raise UsageError(f"condition {key}={value}; wanted 0..{classes - 1}")
     missing = [key for key in model.conditioning if key not in conditions]
     if missing:
         raise UsageError(f"{type(model).__name__} wants a value for {missing[0]}; give --condition {missing[0]}=VALUE")
-    return conditions
+    return several
 
 
 def _require(model: LikelihoodModel, argument: str, option: str) -> None:

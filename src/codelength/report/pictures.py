@@ -62,7 +62,7 @@ def choose_items(count: int, n: int, *names: str) -> np.ndarray:
 
 
 def samples_beside_data(group: Group, n: int = SAMPLES) -> list[Block]:
-    """A gallery of random data of the split, and random samples of each run that can be sampled."""
+    """A gallery of random data of the split, and random samples of each run that can be sampled, classes taking turns."""
     space = group.measured[0].subject.run.space
     pictures, silent = [], []
     if group.dataset is not None:
@@ -72,7 +72,8 @@ def samples_beside_data(group: Group, n: int = SAMPLES) -> list[Block]:
     for m in group.measured:
         model = group.model(m.subject)
         try:
-            x = draw_samples(model, n, seed=0).numpy()
+            classes = {name: range(model.space.conditions.get(name, 1)) for name in model.conditioning}
+            x = draw_samples(model, n, seed=0, conditions=classes).numpy()
         except UsageError as error:
             silent.append(f"{m.subject.name}: {error}")
             continue
