@@ -33,6 +33,7 @@ TINY: dict[str, list[dict[str, Any]]] = {
     ],
     "made_ensemble": [{"hidden": [8], "orderings": 3, "components": 2}],
     "causal_window": [WINDOW],
+    "causal_lattice": [{**WINDOW, "message_width": 3}],
     "pixelrnn": [{**PIXEL, "units": 4}, {**PIXEL, "units": 4, "kind": "row_lstm", "pixels": "categorical"}],
     "pixelcnn": [{**PIXEL, "filters": 4, "components": 2}, {**PIXEL, "filters": 4, "pixels": "categorical"}],
     "gated_pixelcnn": [{**PIXEL, "filters": 4, "components": 2}, {**PIXEL, "filters": 4, "pixels": "categorical"}],
@@ -59,6 +60,8 @@ TINY: dict[str, list[dict[str, Any]]] = {
             "noise_blocks": 1,
         }
     ],
+    "nice": [{"couplings": 2, "hidden": 5, "layers": 1}],
+    "maf": [{"layers": 2, "hidden": [6]}],
     "vae": [{"latents": 2, "network": "dense", "filters": 4, "components": 2}],
 }
 SPACES = [Space.image(1, 4, 4, 4), Space.image(3, 2, 2, 6), Space.image(1, 2, 2, 3), Space.image(1, 4, 4, 256)]

@@ -55,6 +55,8 @@ PLUS = {"couplings": [2, 1, 1], "filters": 4, "blocks": 1, "components": 2, "hea
 PLUS_UNIFORM = {**PLUS, "dequantization": "uniform", "preprocessing": "marginal", "fold": 2, "heads": 0}
 RNN = {"units": 5, "layers": 2, "first_kernel": 3, "head_filters": 6}
 WINDOW = {"rows": 2, "reach": 2, "width": 8, "layers": 2, "head_width": 6, "components": 2}
+LATTICE = {**WINDOW, "message_width": 3, "crop": 2}
+PLAIN_WINDOW = {"rows": 2, "reach": 2, "width": 6, "layers": 1, "pixels": "categorical"}
 IMAGE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 GRID = {"block": "2d", "query": [2, 1], "memory": [1, 1]}
 SPARSE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
@@ -83,6 +85,16 @@ ROWS = [
     Row("causal_window", TWO_CHANNELS, {"rows": 2, "reach": 2, "width": 6, "layers": 1, "pixels": "categorical"}),
     Row("causal_window", LABELLED, {**WINDOW, "class_conditional": True}),
     Row("causal_window", SIGNED, {**WINDOW, "components": 1}),
+    Row("causal_lattice", GREY, LATTICE),
+    Row("causal_lattice", COLOUR, {**LATTICE, "pixels": "logistic_mixture"}),
+    Row("causal_lattice", TWO_CHANNELS, {**PLAIN_WINDOW, "layers": 3, "message_width": 3, "crop": 2}),
+    Row("causal_lattice", LABELLED, {**LATTICE, "class_conditional": True}),
+    Row("causal_lattice", WIDE, LATTICE),
+    Row("quantized", GREY, {"base": "causal_window", "options": WINDOW}),
+    Row("quantized", COLOUR, {"base": "causal_window", "options": {**WINDOW, "pixels": "logistic_mixture"}}),
+    Row("quantized", TWO_CHANNELS, {"base": "causal_window", "options": PLAIN_WINDOW, "activations": 8}),
+    Row("quantized", LABELLED, {"base": "causal_window", "options": {**WINDOW, "class_conditional": True}}),
+    Row("quantized", BINARY, {"base": "causal_window", "options": {"rows": 2, "reach": 2, "width": 6}}),
     Row("pixelrnn", GREY, {**RNN, "pixels": "categorical"}),
     Row("pixelrnn", COLOUR, {**RNN}),
     Row("pixelrnn", TWO_CHANNELS, {**RNN, "components": 2}),
@@ -132,6 +144,10 @@ ROWS = [
     Row("glow", LABELLED, {"scales": 1, "depth": 2, "filters": 4, "class_conditional": True}),
     Row("flow_pp", WIDE, {**PLUS, "noise_features": 2}),
     Row("flow_pp", WIDE_COLOUR, PLUS_UNIFORM),
+    Row("nice", GREY, {"couplings": 2, "hidden": 5, "layers": 1}),
+    Row("nice", COLOUR, {"couplings": 2, "hidden": 5, "preprocessing": "logit", "prior": "normal"}),
+    Row("maf", GREY, {"layers": 2, "hidden": [6]}),
+    Row("maf", SIGNED, {"layers": 2, "hidden": [6], "map": "spline", "preprocessing": "marginal"}),
     Row("vae", GREY, {"latents": 2, "network": "dense", "filters": 4, "components": 2}),
     Row("vae", BINARY, {"latents": 2, "network": "dense", "filters": 4}),
     Row("vae", COLOUR, {"latents": 2, "filters": 4, "downsamplings": 1, "spatial": True}),

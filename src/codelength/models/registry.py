@@ -20,11 +20,11 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "made": ("autoregressive", "codelength.models.autoregressive.made:MADE"),
     "made_ensemble": ("autoregressive", "codelength.models.autoregressive.made_ensemble:OrderingEnsemble"),
     "causal_window": ("autoregressive", "codelength.models.autoregressive.causal_window:CausalWindow"),
+    "causal_lattice": ("autoregressive", "codelength.models.autoregressive.causal_lattice:CausalLattice"),
     "pixelrnn": ("autoregressive", "codelength.models.autoregressive.pixelrnn:PixelRNN"),
     "pixelcnn": ("autoregressive", "codelength.models.autoregressive.pixelcnn:PixelCNN"),
     "gated_pixelcnn": ("autoregressive", "codelength.models.autoregressive.gated_pixelcnn:GatedPixelCNN"),
     "pixelcnn_pp": ("autoregressive", "codelength.models.autoregressive.pixelcnn_pp:PixelCNNPP"),
-    "quantized": ("autoregressive", "codelength.models.quantized.builder:quantized"),
     "image_transformer": (
         "autoregressive",
         "codelength.models.autoregressive.image_transformer:ImageTransformer",
@@ -33,9 +33,12 @@ SYSTEMS: dict[str, tuple[str, str]] = {
         "autoregressive",
         "codelength.models.autoregressive.sparse_transformer:SparseTransformer",
     ),
+    "quantized": ("autoregressive", "codelength.models.quantized.builder:quantized"),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
     "glow": ("flows", "codelength.models.flows.glow:dequantized_glow"),
     "flow_pp": ("flows", "codelength.models.flows.flow_pp:flow_pp"),
+    "nice": ("flows", "codelength.models.flows.nice:dequantized_nice"),
+    "maf": ("flows", "codelength.models.flows.maf:dequantized_maf"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),
 }
 

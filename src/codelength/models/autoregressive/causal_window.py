@@ -108,7 +108,7 @@ class CausalWindow(AutoregressiveModel):
         if not self.units.adapts:
             return
         levels = self.space.validate(x) - self.space.offset
-        image, row, column = _every_site(levels)
+        image, row, column = every_site(levels)
         chosen = torch.randperm(len(image), generator=generator, device=generator.device)[:SITES_PER_CHUNK].to(x.device)
         image, row, column = image[chosen], row[chosen], column[chosen]
         padded = self.window.pad(levels)
@@ -133,7 +133,7 @@ class CausalWindow(AutoregressiveModel):
         """Exact log P(x), nats, (B,), float64; sites are scored a few at a time."""
         levels = self.space.validate(x) - self.space.offset
         label = self.check_conditions(conditions, len(x)).get(LABEL)
-        padded, sites = self.window.pad(levels), _every_site(levels)
+        padded, sites = self.window.pad(levels), every_site(levels)
         chunks = zip(*(index.split(SITES_PER_CHUNK) for index in sites), strict=True)
         nats = [self._code_length(padded, chunk, levels, label) for chunk in chunks]
         return -torch.cat(nats).view(len(levels), -1).sum(1, dtype=torch.float64)
@@ -162,7 +162,7 @@ class CausalWindow(AutoregressiveModel):
         """Distribution of every dim given those before it, in one parallel pass; x is (B, C, H, W)."""
         levels = self.space.validate(x) - self.space.offset
         label = self.check_conditions(conditions, len(x)).get(LABEL)
-        places, shape = _every_site(levels), (len(levels), tuple(levels.shape[2:]))
+        places, shape = every_site(levels), (len(levels), tuple(levels.shape[2:]))
         return self._at(self.window.pad(levels), places, shape, None if label is None else label[places[0]])
 
     @property
@@ -205,7 +205,7 @@ class WindowState:
     time: int = 0
 
 
-def _every_site(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def every_site(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Image, row and column of every site of (B, C, H, W), image by image, (B * H * W,) each."""
     batch, _, height, width = levels.shape
     place = torch.arange(batch * height * width, device=levels.device)
