@@ -21,12 +21,16 @@ from codelength.transforms import (
     Checkerboard,
     ClassAffine,
     Compose,
+    Flatten,
     Inverse,
+    InverseAutoregressive,
     InvertibleConv,
     LogisticMixture,
     Logit,
     MarginalLogit,
+    MaskedAutoregressive,
     MultiScale,
+    RationalQuadraticSpline,
     Rescale,
     SplitCoupling,
     Squeeze,
@@ -62,6 +66,14 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "glow step": lambda: Compose(glow_step(2, 5, Affine())),
     "split, mixture": lambda: SplitCoupling(LogisticMixture(3), conv(1, 11)),
     "flow++ couplings": lambda: Compose(mixture_couplings(SHAPE, 2, components=2, filters=4, blocks=1, heads=2)),
+    "split, spline": lambda: SplitCoupling(RationalQuadraticSpline(3, bound=2.0), conv(1, 8)),
+    "masked autoregressive": lambda: MaskedAutoregressive(Affine("tanh"), 32, [9, 9]),
+    # Few hidden units: a chain of 32 steep random splines would amplify any rounding.
+    "masked autoregressive, backwards": lambda: MaskedAutoregressive(
+        RationalQuadraticSpline(4), 32, [3], backwards=True
+    ),
+    "inverse autoregressive": lambda: InverseAutoregressive(Affine(), 32, [8, 8], residual=True),
+    "flatten": lambda: Flatten(SHAPE),
     "checkerboard": Checkerboard,
     "checkerboard undone": lambda: Inverse(Checkerboard()),
     "inverse of a coupling": lambda: Inverse(SplitCoupling(Affine("tanh"), conv(1, 2))),
@@ -75,6 +87,9 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
 }
 
 WITH_VOLUME = [
+    "split, spline",
+    "masked autoregressive",
+    "inverse autoregressive",
     "split, mixture",
     "flow++ couplings",
     "affine, channel",
@@ -340,3 +355,85 @@ def test_one_component_is_affine() -> None:
     z, log_slope = LogisticMixture(1).forward(x, theta)
     torch.testing.assert_close(z, (x - 1) * math.exp(-0.2) + 0.5)
     torch.testing.assert_close(log_slope, torch.full_like(x, -0.2))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_autoregressive_jacobians_are_triangular(randomize, backwards: bool) -> None:
+    transform = randomize(MaskedAutoregressive(Affine("tanh"), 6, [20], backwards=backwards)).double()
+    x = torch.randn(1, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda v: transform(v)[0][0], x)[:, 0]
+    jacobian = jacobian.flip(0, 1) if backwards else jacobian
+    assert torch.equal(jacobian, jacobian.tril()), "nothing sees what comes later"
+    assert (jacobian.tril(-1) != 0).sum() >= 14, "and nearly everything what came before"
+
+
+def spline_parameters(n: int, bins: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    x = 3 * torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    return x, torch.randn(n, 3 * bins - 1, 2, generator=generator, dtype=torch.float64)
+
+
+def test_the_spline_agrees_with_nflows_and_zuko() -> None:
+    """nflows has our constraints, but for what is added to the slopes; zuko's knots are made from ours."""
+    nflows = pytest.importorskip("nflows.transforms.splines.rational_quadratic")
+    transforms = pytest.importorskip("zuko.transforms")
+    x, theta = spline_parameters(50)
+    spline = RationalQuadraticSpline(5, bound=4.0)
+    z, log_slope = spline.forward(x, theta)
+    widths, heights, slopes = theta.movedim(1, -1).split([5, 5, 4], dim=-1)
+    one = math.log(math.expm1(1 - 1e-3))
+    theirs = nflows.unconstrained_rational_quadratic_spline(
+        x, widths, heights, slopes + one, tails="linear", tail_bound=4.0
+    )
+    torch.testing.assert_close(z, theirs[0], atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(log_slope, theirs[1], atol=1e-8, rtol=1e-8)
+    other = transforms.MonotonicRQSTransform(widths, heights, slopes, bound=4.0)
+    table = spline._table(theta)
+    other.horizontal, other.vertical, other.derivatives = table
+    values, log_slopes = other.call_and_ladj(x)
+    torch.testing.assert_close(z, values, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(log_slope, log_slopes, atol=1e-8, rtol=1e-8)
+    assert (spline.forward(x, theta.roll(1, dims=1))[0] - values).abs().max() > 0.01, "another layout would be seen"
+
+
+def test_the_spline_starts_as_the_identity_and_keeps_its_ends() -> None:
+    x = torch.tensor([[-9.0], [-5.0], [-1.0], [0.0], [4.999], [5.0], [7.0]], dtype=torch.float64)
+    for kind in (RationalQuadraticSpline(1), RationalQuadraticSpline(8)):
+        z, log_slope = kind.forward(x, torch.zeros(7, kind.num_parameters, 1, dtype=torch.float64))
+        torch.testing.assert_close(z, x)
+        torch.testing.assert_close(log_slope, torch.zeros_like(x), atol=1e-12, rtol=0)
+    with pytest.raises(ValueError, match="bins=1000"):
+        RationalQuadraticSpline(1000)
+
+
+class Softplus(Additive):
+    """The map of nflows' MAF: z = (softplus(raw) + 0.001) x + t."""
+
+    num_parameters = 2
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        scale = torch.nn.functional.softplus(parameters[:, 0]) + 1e-3
+        return scale * x + parameters[:, 1], scale.log()
+
+
+def test_the_masked_autoregressive_transform_agrees_with_nflows(randomize) -> None:
+    """With as many hidden units as degrees the two libraries' masks are the same, and weights can be copied."""
+    nflows = pytest.importorskip("nflows.transforms.autoregressive")
+    theirs = randomize(
+        nflows.MaskedAffineAutoregressiveTransform(5, 4, num_blocks=1, use_residual_blocks=False)
+    ).double()
+    ours = MaskedAutoregressive(Softplus(), 5, [4, 4]).double()
+    made = theirs.autoregressive_net
+    with torch.no_grad():
+        pairs = [(ours.network.input, made.initial_layer), (ours.network.hidden[0], made.blocks[0].linear)]
+        for layer, source in pairs:
+            layer.weight.copy_(source.weight)
+            layer.bias.copy_(source.bias)
+        # nflows lays the two outputs of a site side by side.
+        ours.network.output.weight.copy_(made.final_layer.weight.unflatten(0, (5, 2)).transpose(0, 1).flatten(0, 1))
+        ours.network.output.bias.copy_(made.final_layer.bias.reshape(5, 2).T.flatten())
+        x = torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        for got, wanted in zip(ours(x), theirs(x), strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-10, rtol=1e-10)
+        ours.network.output.bias[0] += 0.1
+        assert (ours(x)[1] - theirs(x)[1]).abs().max() > 1e-3

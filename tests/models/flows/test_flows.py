@@ -24,6 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "realnvp": {"scales": 2, "filters": 4, "blocks": 1},
     "glow": {"scales": 2, "depth": 2, "filters": 4},
     "flow_pp": {"couplings": [2, 1, 1], "filters": 4, "blocks": 1, "components": 2, "heads": 2, "noise_couplings": 2},
+    "nice": {"couplings": 3, "hidden": 5, "layers": 1},
+    "maf": {"layers": 2, "hidden": [20]},
 }
 systems = pytest.mark.parametrize("system", OPTIONS)
 
@@ -143,6 +145,21 @@ def test_a_path_between_two_data_ends_at_both(flow, system: str) -> None:
     assert norms.min() > 0.99 * norms[[0, -1]].min(), "a straight line would pass nearer to 0"
     with pytest.raises(UsageError, match="at least the two ends"):
         model.interpolate(first, second, 1)
+
+
+@systems
+def test_a_path_of_integers_ends_at_both(randomize, system: str) -> None:
+    model = randomize(build_model(system, SMALL, **OPTIONS[system]), scale=0.1).double()
+    first, second = torch.randint(-2, 3, (2, 1, 1, 4, 4), generator=generator())
+    path = model.interpolate(first, second, 4)
+    assert torch.equal(path, SMALL.validate(path))
+    assert torch.equal(path[[0, -1]], torch.cat([first, second]))
+
+
+def test_what_has_no_latents_has_no_path() -> None:
+    model = build_model("gaussian", SMALL)
+    with pytest.raises(UsageError, match="no latents"):
+        model.interpolate(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), 3)
 
 
 @systems

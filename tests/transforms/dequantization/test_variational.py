@@ -52,11 +52,11 @@ def dequantizer(randomize: Callable[..., nn.Module], request: pytest.FixtureRequ
 
 
 def test_it_integrates_to_one_on_every_bin(dequantizer: VariationalDequantization) -> None:
-    t = torch.linspace(-30, 30, 301, dtype=torch.float64)
+    t = torch.linspace(-30, 30, 241, dtype=torch.float64)
     u, step = torch.sigmoid(t), t[1] - t[0]
     grid, weight = torch.cartesian_prod(u, u), torch.outer(u * (1 - u), u * (1 - u)).flatten() * step**2
     with torch.no_grad():
-        for x in EVERY[[0, 4, 7]]:
+        for x in EVERY[[0, 7]]:
             log_q = dequantizer.log_prob(grid, x.expand(len(grid), 2))
             assert abs((log_q.exp() * weight).sum() - 1) < 3e-4
             noise, log_det = dequantizer.flow.inverse(torch.logit(grid), features=(x / 3 - 0.5).expand(len(grid), 2))

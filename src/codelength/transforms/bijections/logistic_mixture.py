@@ -20,6 +20,7 @@ from codelength.transforms.bijections.elementwise import Elementwise
 MIN_LOG_SCALE = -7.0
 MAX_LOG_SCALE = 7.0
 MAX_ITERATIONS = 200
+TOLERANCE = 1e-14
 
 
 class LogisticMixture(Elementwise):
@@ -29,7 +30,7 @@ class LogisticMixture(Elementwise):
 
     The inverse has no closed form. The mixture's quantile at logit y lies between the smallest and the largest of the
     components' own, μ_k + s_k y: from that bracket Newton's method goes on in float64, and bisects wherever a step would
-    leave the bracket or did not halve it, until the bracket or the step is as small as float64 resolves.
+    leave the bracket or is not half as long as the one before, until all steps are below 1e-14 (1 + |x|).
 
     Args:
         components: K.
@@ -81,18 +82,18 @@ def inverse_logit_cdf(y: Tensor, log_probs: Tensor, means: Tensor, log_scales: T
     """The x with logit F(x) = y, of y's shape; arguments as for `logit_cdf`, float64."""
     quantiles = means + torch.exp(log_scales) * y.unsqueeze(1)
     low, high = quantiles.amin(1), quantiles.amax(1)
-    x = (low + high) / 2
+    x, before = (low + high) / 2, high - low
+    done = torch.zeros_like(x, dtype=torch.bool)
     for _ in range(MAX_ITERATIONS):
         value, log_slope = logit_cdf(x, log_probs, means, log_scales)
-        width = high - low
         low, high = torch.where(value < y, x, low), torch.where(value >= y, x, high)
-        step = (y - value) * torch.exp(-log_slope)
-        newton, middle = x + step, (low + high) / 2
-        # A bracket that one step of Newton's did not halve is halved now: never slower than bisection alone.
-        usable = (newton > low) & (newton < high) & (high - low <= width / 2)
-        new = torch.where(usable, newton, middle)
-        done = ((new - x).abs() <= 1e-15 * (1 + x.abs())) | (high - low <= 1e-15 * (1 + x.abs()))
-        x = new
+        newton = x + (y - value) * torch.exp(-log_slope)
+        usable = (newton >= low) & (newton <= high) & ((newton - x).abs() < before / 2)
+        new = torch.where(usable, newton, (low + high) / 2)
+        # A number that has arrived takes no further part: round-off would send it back to the middle of its bracket.
+        tolerance = TOLERANCE * (1 + x.abs())
+        done = done | ((newton - x).abs() <= tolerance) | (high - low <= tolerance)
         if bool(done.all()):
             break
+        x, before = torch.where(done, x, new), torch.where(done, before, (new - x).abs())
     return x

@@ -82,6 +82,23 @@ class Dequantized(LikelihoodModel):
         y = self.density.sample(n, generator, **options, **conditions)  # type: ignore[operator]
         return floor_to_space(y, self.space)
 
+    @torch.no_grad()
+    def interpolate(self, first: Tensor, second: Tensor, steps: int, **conditions: Tensor) -> Tensor:
+        """Data on the way between two data in the density's latents, (steps, ...), both ends included.
+
+        Args:
+            first, second: One datum of integers each, (1, ...); the middle of their bins is what the density is given.
+            steps: Number of data, at least 2.
+            conditions: Conditions of both, (1,) each.
+
+        Raises:
+            UsageError: The density has no latents.
+        """
+        if not can(self.density, "interpolate"):
+            raise UsageError(f"{type(self.density).__name__} has no latents to interpolate between; choose a flow")
+        ends = (x.to(self.dtype) + 0.5 for x in (first, second))
+        return floor_to_space(self.density.interpolate(*ends, steps, **conditions), self.space)  # type: ignore[operator]
+
     def initialize(self, x: Tensor, generator: Noise, **conditions: Tensor) -> None:
         """Set the data-dependent parameters of dequantizer and density, if any, from a training batch x, (B, ...)."""
         if can(self.dequantizer, "initialize"):
