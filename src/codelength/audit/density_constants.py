@@ -1,20 +1,16 @@
-"""Checks of densities off the lattice, at the ends of their support, and of the Jacobians of our own transforms."""
+"""Checks of densities off the lattice and at the ends of their support."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.functional import jacobian
 
 from codelength.audit.context import Context
 from codelength.audit.verdict import Findings
-from codelength.transforms import Transform
 
 SPIKE_NATS_A_DIM = 0.7
-JACOBIAN_DIMS = 256
 SPIKE_CAUSE = "a density trained on integers without dequantization noise: it grows without limit where the data lie"
 SUPPORT_CAUSE = "bins of width 1/255 where the noise or the constant is for 1/256, or noise that leaves gaps"
-JACOBIAN_CAUSE = "a missing term of the preprocessing (logit, scale) or a wrong sign"
 
 
 def check_spikes(context: Context, found: Findings) -> None:
@@ -74,56 +70,3 @@ def _density_with_first_dim(context: Context, y: Tensor, value: float) -> Tensor
     flat = y.flatten(1).clone()
     flat[:, 0] = value
     return context.subject.density_anywhere(flat.reshape(y.shape))
-
-
-def check_jacobians(context: Context, found: Findings) -> None:
-    """log|det J| of every transform of our own that takes data, against automatic differentiation in float64."""
-    space = context.inputs.space
-    outer = _outermost(context.subject.precise)
-    if not outer:
-        return
-    if space.num_dims > JACOBIAN_DIMS:
-        found.note(f"Jacobians not differentiated: {space.num_dims} dims, more than {JACOBIAN_DIMS}")
-        return
-    x = context.inputs.noise(2, "jacobian").double()
-    worst, checked = 0.0, 0
-    for transform in outer:
-        for y in (x + 0.37, (x - space.offset + 0.37) / space.levels):
-            gap = _jacobian_gap(transform, y)
-            if gap is not None:
-                worst, checked = max(worst, gap), checked + 1
-                break
-    if not checked:
-        return
-    found.evidence |= {"transforms_differentiated": checked, "log_det_max_error": worst}
-    if worst > 1e-5:
-        found.fail(
-            f"a transform's log|det J| differs from automatic differentiation by {worst:.3g} nats", JACOBIAN_CAUSE
-        )
-    else:
-        found.passed(f"log|det J| of {checked} transforms agrees with automatic differentiation")
-
-
-def _outermost(model: object) -> list[Transform]:
-    """Transforms that are not part of another one."""
-    if not isinstance(model, torch.nn.Module):
-        return []
-    transforms = [module for module in model.modules() if isinstance(module, Transform)]
-    inner = {id(child) for transform in transforms for child in transform.modules() if child is not transform}
-    return [transform for transform in transforms if id(transform) not in inner]
-
-
-def _jacobian_gap(transform: Transform, y: Tensor) -> float | None:
-    """|log_det − slogdet| of the worst datum; None where the transform does not take y."""
-    try:
-        z, log_det = transform(y)
-    except Exception:  # a transform inside a model may want another shape: it is then part of a larger one
-        return None
-    if not bool(z.isfinite().all()) or z[0].numel() != y[0].numel():
-        return None
-    worst = 0.0
-    for i in range(len(y)):
-        matrix = jacobian(lambda v: transform(v.unsqueeze(0))[0].flatten(), y[i])
-        exact = torch.linalg.slogdet(matrix.reshape(y[0].numel(), -1).double())[1]
-        worst = max(worst, abs(float(exact) - float(log_det[i].detach())))
-    return worst
