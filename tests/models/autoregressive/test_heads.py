@@ -10,6 +10,7 @@ import torch
 from codelength import Space, build_model
 from codelength.errors import UsageError
 from codelength.models.autoregressive.stepwise import stepwise_log_prob_per_dim
+from codelength.pixels import make_likelihood
 
 SYSTEMS = {
     "made": {"hidden": [6]},
@@ -92,3 +93,24 @@ def test_sixteen_bits_that_fill_a_hundredth_of_the_range_train_as_eight_do(syste
         costs.append(-model.eval().log_prob(x).mean().item() / 64)
         assert levels == 256 or costs[-1] < fresh - 0.5  # control: without the batch it starts higher
     assert costs[1] < costs[0] + math.log(3) + 0.1
+
+
+def _bytes_kept(likelihood: str, levels: int) -> int:
+    """Bytes that a head's loss keeps for its gradient, at 64 sites."""
+    head = make_likelihood(likelihood, Space.image(1, 8, 8, levels))
+    parameters = torch.randn(1, head.num_parameters, 8, 8, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        head(parameters).log_prob(torch.zeros((1, 1, 8, 8), dtype=torch.long)).sum().backward()
+    return sum(kept.values())
+
+
+def test_a_mixture_of_65536_levels_takes_the_memory_of_256():
+    assert _bytes_kept("logistic_mixture", 65_536) == _bytes_kept("logistic_mixture", 256)
+    # Control: free probabilities of every level take 256 times as much.
+    assert _bytes_kept("categorical", 65_536) > 200 * _bytes_kept("categorical", 256)
