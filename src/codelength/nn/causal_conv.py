@@ -73,7 +73,9 @@ class CausalConv(nn.Module):
         mask = self._mask(in_groups, out_groups, own)
         fan_in = mask.sum(1, keepdim=True).clamp(min=1)
         self.register_buffer("mask", None if bool(mask.all()) else mask, persistent=False)
-        self.weight = nn.Parameter(torch.randn(mask.shape) * (init_scale / fan_in.sqrt()))
+        self.weight = nn.Parameter(torch.randn(mask.shape))
+        with torch.no_grad():
+            self.weight.mul_((init_scale / fan_in.sqrt()).to(self.weight.device))
         self.bias = nn.Parameter(torch.zeros(self.outputs))
 
     def _mask(self, in_groups: Tensor, out_groups: Tensor, own: OwnTap) -> Tensor:

@@ -33,6 +33,27 @@ def dependencies() -> Callable[..., Tensor]:
 
 
 @pytest.fixture
+def channel_dependencies() -> Callable[..., Tensor]:
+    """channel_dependencies(model, space): whether the masses of a dim move with another, (H * W * C, H * W * C) bool.
+
+    By autograd, for models with `outputs` and a `head`; dims site by site, the channels of a site side by side. Outputs of a
+    head without channel groups count for every channel.
+    """
+
+    def jacobian(model: Any, space: Space) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand(8, *space.sizes, generator=generator, dtype=torch.float64) * (space.levels - 1)
+        out = model.outputs(x.requires_grad_())
+        groups = out.unflatten(1, (model.head.groups, -1)).expand(-1, space.sizes[0], -1, -1, -1)
+        projection = torch.randn(groups.shape[2], generator=generator, dtype=torch.float64)
+        dims = torch.einsum("bcphw,p->hwc", groups, projection).flatten()
+        rows = [torch.autograd.grad(d, x, retain_graph=True)[0].abs().sum(0).permute(1, 2, 0).flatten() for d in dims]
+        return torch.stack(rows) != 0
+
+    return jacobian
+
+
+@pytest.fixture
 def leaks() -> Callable[..., bool]:
     """leaks(model, order): whether a change of a site or of later ones, to either end of the range, moves its masses."""
 

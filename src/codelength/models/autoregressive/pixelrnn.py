@@ -9,13 +9,16 @@ site gives its distribution. The layer is one of two convolutional LSTMs with h 
 1-D convolution of the row). It sees a triangle that widens upwards, not all of the sites before.
 
 *Diagonal BiLSTM*: a diagonal at a time. One direction goes right: a site's state reads those above and to its left; the other goes left,
-reads those above and to its right, and is shifted down by one row before both are added. Together they see every site before.
+reads those above and to its right, and is shifted down by one row before both are added. Together they see every site before: for this the
+second direction of the first layer also reads the image. The features of a row never hold its last site, which mask A gives to the
+row below only, and near it.
 
 Where the likelihood does not join the channels of a site, masks do: green sees red, blue sees both.
 
 Reference: PixelRNN, arXiv:1601.06759, sections 3.1-3.5, eq. (3), figures 3-5, table 1. Departures: a channel of ones tells the image
 from the zeros around it; the shifted direction reads all channels of its input, as all lie in rows above; the content gate is tanh(a / 2)
-(`nn.block_lstm`); dropout, classes, and other pixel likelihoods than categorical are options.
+(`nn.block_lstm`); the second direction of the first layer reads the image, without which the last site of the row above is a blind spot;
+dropout, classes, and other pixel likelihoods than categorical are options.
 """
 
 from __future__ import annotations
@@ -105,7 +108,7 @@ def _input_conv(outer: Tensor, gates: Tensor, left: int, own: bool) -> CausalCon
 class RowLSTM(nn.Module):
     """A Row LSTM layer with kernels of k: k states of the row above, and k // 2 + 1 inputs of the own row."""
 
-    mirrored_inputs = None
+    mirrored_inputs, reads_image = None, False
     cell = (-1, 0)
 
     def __init__(self, outer: Tensor, inner: Tensor, kernel: int, classes: int, dropout: float, scale: float) -> None:
@@ -121,7 +124,7 @@ class RowLSTM(nn.Module):
         """Rows."""
         return row_blocks(*size, self.kernel)
 
-    def forward(self, x: Tensor, label: Tensor | None, size: Size) -> Tensor:
+    def forward(self, x: Tensor, image: Tensor, label: Tensor | None, size: Size) -> Tensor:
         """(2h, S, B) to (2h, S, B), sites by rows."""
         blocks = self.blocks(size)
         inputs = apply_at_sites(self.inputs, x, blocks.sites.to(x.device), size)
@@ -129,32 +132,41 @@ class RowLSTM(nn.Module):
 
 
 class DiagonalBiLSTM(nn.Module):
-    """A Diagonal BiLSTM layer: direction 0 goes right, direction 1 goes left on the mirrored image."""
+    """A Diagonal BiLSTM layer: direction 0 goes right, direction 1 goes left on the mirrored image.
+
+    Args:
+        outer, inner, classes, dropout, scale: As for the other kind.
+        image_inputs: Inputs of the image that direction 1 reads besides the features, 0 for none.
+    """
 
     taps = ((-1, 0), (0, -1))
     cell = (0, -1)
 
-    def __init__(self, outer: Tensor, inner: Tensor, classes: int, dropout: float, scale: float) -> None:
+    def __init__(
+        self, outer: Tensor, inner: Tensor, classes: int, dropout: float, scale: float, image_inputs: int
+    ) -> None:
         super().__init__()
+        self.reads_image = image_inputs > 0
         self.layer = RecurrentLayer(
             outer, inner, directions=2, taps=2, classes=classes, dropout=dropout, init_scale=scale
         )
         self.inputs = _input_conv(outer, self.layer.gate_groups, 0, own=True)
-        self.mirrored_inputs = _input_conv(outer, self.layer.gate_groups, 0, own=False)
+        read = torch.cat([outer, outer.new_zeros(image_inputs)])
+        self.mirrored_inputs = _input_conv(read, self.layer.gate_groups, 0, own=False)
 
     def blocks(self, size: Size) -> Blocks:
         """Diagonals."""
         return diagonal_blocks(*size)
 
-    def forward(self, x: Tensor, label: Tensor | None, size: Size) -> Tensor:
-        """(2h, S, B) to (2h, S, B), sites by diagonals."""
+    def forward(self, x: Tensor, image: Tensor, label: Tensor | None, size: Size) -> Tensor:
+        """(2h, S, B), and the image's inputs, (C + 1, S, B), to (2h, S, B), sites by diagonals."""
         blocks = self.blocks(size)
-        to_mirrored, from_mirrored = mirror_tables(blocks.sites.to(x.device), *size)
-        mirrored = gather_sites(x, to_mirrored)
-        inputs = [self.inputs, self.mirrored_inputs], [x, mirrored]
+        sites = blocks.sites.to(x.device)
+        to_mirrored, from_mirrored = mirror_tables(sites, *size)
+        mirrored = gather_sites(torch.cat([x, image.to(x.dtype)]) if self.reads_image else x, to_mirrored)
         gates = [
-            torch.addmm(conv.bias[:, None], conv.matrix(), y.flatten(1)).unflatten(1, x.shape[1:])
-            for conv, y in zip(*inputs, strict=True)
+            apply_at_sites(self.inputs, x, sites, size),
+            apply_at_sites(self.mirrored_inputs, mirrored, sites, size),
         ]
         right, left = self.layer.run(torch.stack(gates), label, blocks)
         return self.layer.add(x, right + gather_sites(left, from_mirrored))
@@ -228,13 +240,13 @@ class PixelRNN(SiteModel):
         reach = self.first_reach
         self.first = CausalConv(self.input_groups, outer, (reach + 1, first_kernel), (reach, reach), "A")
 
-        def layer() -> nn.Module:
+        def layer(index: int) -> nn.Module:
             scale = layers**-0.5
             if kind == "row_lstm":
                 return RowLSTM(outer, inner, kernel, self.classes, dropout, scale)
-            return DiagonalBiLSTM(outer, inner, self.classes, dropout, scale)
+            return DiagonalBiLSTM(outer, inner, self.classes, dropout, scale, 0 if index else len(self.input_groups))
 
-        self.layers = nn.ModuleList(layer() for _ in range(layers))
+        self.layers = nn.ModuleList(layer(index) for index in range(layers))
         self.out = SiteMLP(2 * units, hidden, self.head)
 
     @property
@@ -246,10 +258,10 @@ class PixelRNN(SiteModel):
         """The network's outputs at every site, (B, C, H, W) to (B, P, H, W)."""
         size = (levels.shape[2], levels.shape[3])
         sites = self.stack[0].blocks(size).sites.to(levels.device)
-        image = self.inputs(levels).permute(1, 2, 3, 0).flatten(1, 2)  # (C + 1, S, B)
-        x = apply_at_sites(self.first, image.index_select(1, sites), sites, size)
+        image = self.inputs(levels).permute(1, 2, 3, 0).flatten(1, 2).index_select(1, sites)  # (C + 1, S, B)
+        x = apply_at_sites(self.first, image, sites, size)
         for layer in self.stack:
-            x = layer(x, label, size)
+            x = layer(x, image, label, size)
         out = self.out.at_sites(x.flatten(1)).unflatten(1, x.shape[1:])
         return gather_sites(out, sites.argsort()).unflatten(1, size).permute(3, 0, 1, 2)
 

@@ -89,16 +89,21 @@ class MirroredDirection:
         weights: Those of the states above and beside, (2, 4h, h).
         ring: Shape of the store of the layer's features.
         class_bias: What classes add to the gates, (n, 4h).
+        image: Store of the image's inputs, where it reads them.
     """
 
-    def __init__(self, conv: CausalConv, weights: Tensor, ring: Ring, class_bias: Tensor | None) -> None:
+    def __init__(
+        self, conv: CausalConv, weights: Tensor, ring: Ring, class_bias: Tensor | None, image: CachedSites | None
+    ) -> None:
         self.input_weight, self.bias = conv.matrix().detach().t(), conv.bias.detach()
         if class_bias is not None:
             self.bias = (self.bias + class_bias)[:, None]
         above, beside = weights
         self.above_weight, self.beside_weight = above.t(), beside.t()
         self.states = self.bias.new_zeros(ring.n, ring.width, above.shape[1])
-        self.features = CachedSites(ring, conv.inputs, self.states)
+        self.image = image
+        image_inputs = 0 if image is None else image.store.shape[2]
+        self.features = CachedSites(ring, conv.inputs - image_inputs, self.states)
 
     def exchange(self, places: Places, x: Tensor, features: slice) -> Tensor:
         """Keep some of the layer's features at sites, (n, S, features); returns the states of the sites above, (n, S, h)."""
@@ -107,7 +112,8 @@ class MirroredDirection:
 
     def next_row(self, row: Places) -> None:
         """Go on to a row, from the right; its features have been kept."""
-        x = self.features.windows(row, OWN).view(self.states.shape[0], len(row.columns), -1)
+        read = [self.features] if self.image is None else [self.features, self.image]
+        x = torch.cat([sites.windows(row, OWN) for sites in read], dim=1).unflatten(0, self.states.shape[:2])
         gates = x @ self.input_weight + self.bias + self.states @ self.above_weight
         state = cell = torch.zeros_like(self.states[:, 0])
         for column in reversed(range(x.shape[1])):
@@ -147,7 +153,8 @@ class PixelRNNSteps(SiteSteps):
             mirrored_bias = others[0].detach() if others else None
         if layer.mirrored_inputs is not None:
             weights = shared.state_weights()[1].detach()
-            self.mirrored.append(MirroredDirection(layer.mirrored_inputs, weights, self.ring, mirrored_bias))
+            image = self.first.inputs if layer.reads_image else None
+            self.mirrored.append(MirroredDirection(layer.mirrored_inputs, weights, self.ring, mirrored_bias, image))
         self.layers.append(CachedLayer(layer, self.ring, groups, bias))
 
     def begin(self, positions: Positions) -> None:
