@@ -10,12 +10,11 @@ of 2^24, where C(v) counts the levels under v. Counts are integers below 2^53, h
 IEEE-754, so p is the same everywhere. The range coder then works in integers (`coding/entropy.py`).
 
 Order of the stream: lockstep batches of images; in each the steps of the schedule; in each the channels; in each the halvings;
-in each the images, and in each its sites.
+in each the images, and in each its sites. The first range is a power of two: levels beyond the model's have no count.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +24,6 @@ import torch
 from torch import Tensor
 
 from codelength.coding.autoregressive import DEFAULT_BATCH, DEFAULT_THREADS, require_steps
-from codelength.coding.entropy import Decoder
 from codelength.errors import CodecError
 from codelength.integer import IntegerChannel
 from codelength.models.base import LikelihoodModel
@@ -46,7 +44,9 @@ def lockstep_batch(model: LikelihoodModel, batch: int = DEFAULT_BATCH) -> int:
 
 
 class Halvings:
-    """The ranges [low, high) of M levels, halved together until each holds one level.
+    """Ranges of levels [low, low + size), halved together until each holds one level.
+
+    The first range is a power of two; levels that the channel does not have count 0 and so get the least share.
 
     Args:
         channel: The levels' distribution, of any shape.
@@ -54,46 +54,54 @@ class Halvings:
 
     def __init__(self, channel: IntegerChannel) -> None:
         self._channel = channel
-        self._whole = channel.total
+        self.count = num_halvings(channel.levels)
+        self.size = 2**self.count
+        self._whole = channel.total.clone()
         self._below = torch.zeros_like(self._whole)
-        self.low = torch.zeros(self._whole.shape, dtype=torch.long)
-        self.high = torch.full(self._whole.shape, channel.levels, dtype=torch.long)
-        self.middle, self._first = self.low, self._below
-
-    def shares(self) -> Tensor:
-        """p of each range's lower half, float64 integers 1 .. 2^24 − 1; where a range holds one level, any number."""
-        self.middle = (self.low + self.high) >> 1
-        self._first = self._channel.below(self.middle) - self._below
-        scaled = self._first * (_WHOLE - 2)
-        return scaled.div_(self._whole).floor_().add_(1)
+        self._first = self._below
+        self.low = torch.zeros(self._whole.shape, dtype=torch.int32)
 
     @property
-    def open(self) -> Tensor:
-        """Which ranges hold more than one level."""
-        return self.high - self.low > 1
+    def middle(self) -> Tensor:
+        """First level of each range's upper half."""
+        return self.low + self.size // 2
+
+    def shares(self) -> Tensor:
+        """p of each range's lower half, float64 integers 1 .. 2^24 − 1."""
+        middle = self.middle
+        levels = self._channel.levels
+        whole = levels == 2**self.count
+        at = self._channel.between(middle) if whole else self._channel.below(middle.clamp_(max=levels))
+        self._first = at.sub_(self._below)
+        # Only a damaged stream reaches a range without a count.
+        return (self._first * (_WHOLE - 2)).div_(self._whole.clamp(min=1)).floor_().add_(1)
 
     def take(self, upper: Tensor) -> None:
-        """Go on in the upper half where `upper`, else in the lower one; ranges of one level must say upper."""
-        self._below = torch.where(upper, self._below + self._first, self._below)
-        self._whole = torch.where(upper, self._whole - self._first, self._first)
-        self.low, self.high = torch.where(upper, self.middle, self.low), torch.where(upper, self.high, self.middle)
+        """Go on in the upper half where `upper`, float64 0 or 1, is 1, else in the lower one. Sums of integers: exact."""
+        passed = self._first * upper
+        self._below.add_(passed)
+        self._whole = self._first.add_(upper * (self._whole - self._first).sub_(self._first))
+        self.size //= 2
+        self.low.add_((upper * self.size).to(torch.int32))
 
 
 def num_halvings(levels: int) -> int:
-    """Halvings until every range of `levels` levels holds one."""
-    return math.ceil(math.log2(levels))
+    """Halvings until every range of `levels` levels holds one.
+
+    >>> num_halvings(256), num_halvings(3)
+    (8, 2)
+    """
+    return max(1, (levels - 1).bit_length())
 
 
 def decisions(channel: IntegerChannel, values: Tensor) -> Tensor:
-    """All halvings of some levels: int32 (halvings, *shape): the share p, plus 2^24 where the level is in the upper half;
-    −1 where there is nothing to decide."""
+    """All halvings of some levels, int32 (halvings, *shape): the share p, plus 2^24 where the level is in the upper half."""
     halvings = Halvings(channel)
-    out = torch.empty((num_halvings(channel.levels), *values.shape), dtype=torch.int32)
+    out = torch.empty((halvings.count, *values.shape), dtype=torch.int32)
     for row in out:
-        shares, open_ = halvings.shares(), halvings.open
-        upper = values >= halvings.middle
-        row.copy_(shares + upper * _WHOLE)
-        row.masked_fill_(~open_, -1)
+        shares = halvings.shares()
+        upper = (values >= halvings.middle).double()
+        row.copy_(shares.add_(upper, alpha=_WHOLE))
         halvings.take(upper)
     return out
 
@@ -136,7 +144,7 @@ def _coding_order(model: Any, levels: Tensor, conditions: dict[str, Tensor]) -> 
     for positions in model.schedule:
         last = first + len(positions.rows)
         for channel in made:
-            for halving in channel[..., first:last]:
+            for halving in channel[..., first:last]:  # (n, S)
                 coded = halving[halving >= 0] if halving.min() < 0 else halving.ravel()
                 if coded.size:
                     yield (
@@ -182,7 +190,10 @@ def decode(
     Raises:
         CodecError: The stream was not written with this model.
     """
-    decoder = Decoder(stream)
+    if len(stream) % 4:
+        raise CodecError(f"a stream of {len(stream)} bytes; wanted 32-bit words. The file is damaged; restore a copy")
+    words = np.frombuffer(stream, dtype="<u4").astype(np.uint32)
+    decoder = constriction.stream.queue.RangeDecoder(words)
     batches = [torch.zeros((0, *model.space.sizes), dtype=torch.long)]
     with torch.inference_mode():
         for start in range(0, count, batch):
@@ -191,7 +202,7 @@ def decode(
     return torch.cat(batches)
 
 
-def _decode_batch(model: Any, decoder: Decoder, n: int, conditions: dict[str, Tensor]) -> Tensor:
+def _decode_batch(model: Any, decoder: Any, n: int, conditions: dict[str, Tensor]) -> Tensor:
     levels = torch.zeros((n, *model.space.sizes), dtype=torch.long)
     state, values = model.init_state(n, **conditions), None
     for positions in model.schedule:
@@ -206,15 +217,17 @@ def _decode_batch(model: Any, decoder: Decoder, n: int, conditions: dict[str, Te
     return levels
 
 
-def _decode_channel(channel: IntegerChannel, decoder: Decoder) -> Tensor:
+def _decode_channel(channel: IntegerChannel, decoder: Any) -> Tensor:
     halvings = Halvings(channel)
-    for _ in range(num_halvings(channel.levels)):
+    for _ in range(halvings.count):
         shares = halvings.shares()
-        open_ = halvings.open
-        if bool(open_.all()):
-            upper = torch.from_numpy(decoder.decode(_tables(shares.numpy().ravel())) == 1).view(shares.shape)
-        else:
-            upper = torch.ones(shares.shape, dtype=torch.bool)
-            upper[open_] = torch.from_numpy(decoder.decode(_tables(shares[open_].numpy())) == 1)
-        halvings.take(upper)
+        try:
+            upper = decoder.decode(_FAMILY, _tables(shares.numpy().ravel()))
+        except (AssertionError, ValueError) as error:
+            raise CodecError(
+                "the stream does not fit the model: the file is damaged; restore it from a copy"
+            ) from error
+        halvings.take(torch.from_numpy(upper).view(shares.shape).double())
+    if channel.levels != 2**halvings.count and bool((halvings.low >= channel.levels).any()):
+        raise CodecError("the stream holds levels that the model does not have: the file is damaged; restore a copy")
     return halvings.low

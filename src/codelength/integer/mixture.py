@@ -118,13 +118,15 @@ class IntegerMixture(IntegerChannel):
     def total(self) -> Tensor:
         return self._total
 
-    def below(self, value: Tensor) -> Tensor:
+    def between(self, value: Tensor) -> Tensor:
         # The boundary under level v lies at v − 1/2: 64 v − 32 in 64ths.
-        edge = (value * MEAN_UNIT - MEAN_UNIT // 2).float().unsqueeze(-1)
+        edge = (value * MEAN_UNIT - MEAN_UNIT // 2).unsqueeze(-1)
         parts = self.tables.sigmoids((edge - self.component_mean).mul_(self.inverse_scale))
-        inner = parts.mul_(self.weights).sum(-1)
-        inner = torch.where(value <= 0, 0.0, torch.where(value >= self.levels, self._scaled, inner))
-        return inner + self._least * value
+        return parts.mul_(self.weights).sum(-1).add_(self._least * value)
+
+    def below(self, value: Tensor) -> Tensor:
+        inner = self.between(value)
+        return torch.where(value <= 0, 0.0, torch.where(value >= self.levels, self._total, inner))
 
 
 def _rounded(values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """From float layers to integers: activation ranges and weights, chosen to lose least on calibration data.
 
-An input is x_c ≈ s_c (a_c − z_c) with an integer a_c of b bits, so W x + b ≈ step_o (Σ_c w_oc a_c + bias_o), where w = round(W s / step_o) and
-bias_o = round(b_o / step_o − Σ_c w_oc z_c). Scales of inputs are per channel and cost nothing: they live in the weights.
+An input is x_c ≈ s_c (a_c − z_c) with an integer a_c of b bits, so W x + b ≈ step_o Σ_c w_oc a_c + offset_o, where w = round(W s / step_o) and
+offset_o = b_o − step_o Σ_c w_oc z_c. Scales of inputs are per channel and cost nothing: they live in the weights.
 """
 
 from __future__ import annotations
@@ -111,6 +111,21 @@ def round_compensated(scaled: Tensor, steps: Tensor, gram: Tensor) -> Tensor:
     return out[:, order.argsort()]
 
 
+@dataclass(frozen=True)
+class RoundedLinear:
+    """An integer layer and what its sums mean: W x + b ≈ steps · acc + offsets.
+
+    Args:
+        layer: The integer layer.
+        steps: Real size of one unit of its sums, float64 (N,).
+        offsets: Bias and zero points, float64 (N,).
+    """
+
+    layer: IntegerLinear
+    steps: Tensor
+    offsets: Tensor
+
+
 def unit_steps(layer: nn.Linear, activation: Activation) -> Tensor:
     """The real size of one unit of a layer's sums, float64 (N,), by its own weights."""
     return weight_steps(layer.weight.detach().double().cpu() * activation.scale)
@@ -118,8 +133,8 @@ def unit_steps(layer: nn.Linear, activation: Activation) -> Tensor:
 
 def round_linear(
     layer: nn.Linear, activation: Activation, samples: Tensor | None = None, steps: Tensor | None = None
-) -> tuple[IntegerLinear, Tensor]:
-    """The integer layer of a float one, and the real size of one unit of its sums, float64 (N,).
+) -> RoundedLinear:
+    """The integer layer of a float one.
 
     Args:
         layer: The float layer.
@@ -137,5 +152,4 @@ def round_linear(
         weight = round_compensated(scaled, steps, units.t() @ units)
     integer = IntegerLinear(layer.in_features, layer.out_features, activation.low, activation.high)
     integer.weight.copy_(weight.to(torch.int8))
-    integer.bias.copy_((bias.double() / steps - weight @ activation.zero).round().to(torch.int32))
-    return integer, steps
+    return RoundedLinear(integer, steps, bias.double() - steps * (weight @ activation.zero))

@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from codelength.functional import log_scale_floor
-from codelength.integer import IntegerLinear, Lookup
+from codelength.integer import Lookup
 from codelength.integer.calibration import Observations
-from codelength.integer.rounding import Activation, fit_activation, round_linear, unit_steps
+from codelength.integer.rounding import Activation, RoundedLinear, fit_activation, round_linear, unit_steps
 from codelength.models.autoregressive.causal_window import CausalWindow
 from codelength.models.autoregressive.causal_window_heads import ChannelHead
 from codelength.models.quantized.causal_window import IntegerCausalWindow, IntegerHead, WindowInputs
 from codelength.models.quantized.parts import (
     MixtureGrid,
     WeightGrid,
+    bounds,
     copy_buffers,
     reach_of,
     stream_requantize,
+    table_bits,
     tanh_gelu,
 )
 from codelength.quantization.quantizer import Quantizer
@@ -39,7 +41,7 @@ def window_passes(model: CausalWindow, x: Tensor, **conditions: Tensor) -> None:
 
 def window_activations(model: CausalWindow, bits: int, seen: Observations) -> dict[str, Activation]:
     """How the inputs of each layer become integers: from their tables where they are such, else from what was seen."""
-    activations = {"embed": _input_activation(model, bits)}
+    activations = {"embed": _input_activation(model, table_bits(bits))}
     for index in range(len(model.hidden)):
         activations[f"hidden.{index}"] = fit_activation(seen.inputs[f"hidden.{index}"], bits)
     shared = fit_activation(seen.inputs[FEATURES], bits)
@@ -50,9 +52,9 @@ def window_activations(model: CausalWindow, bits: int, seen: Observations) -> di
             activations[f"{name}.out"] = shared
             continue
         activations[f"{name}.features"] = shared
-        scales = _known(model, head)[1].abs().amax(0) / (2 ** (bits - 1) - 1)
+        scales = _known(model, head)[1].abs().amax(0) / bounds(table_bits(bits))[1]
         # Columns of the float layer: function by function, and in each the channels before.
-        activations[f"{name}.residuals"] = _symmetric(scales.repeat_interleave(channel), bits)
+        activations[f"{name}.residuals"] = _symmetric(scales.repeat_interleave(channel), table_bits(bits))
         activations[f"{name}.out"] = fit_activation(seen.inputs[f"{name}.out"], bits)
     return activations
 
@@ -91,7 +93,7 @@ def _input_columns(model: CausalWindow) -> tuple[list[str], Tensor, Tensor]:
     names = ["difference"] * 2 * pairs + ["relative"] * channels
     names += ["row", "column", "row", "column", "column"] + ["between"] * (channels - 1)
     column = [0] * pairs + [1] * pairs + [0] * channels + [0, 0, 1, 1, 2] + [0] * (channels - 1)
-    pair = torch.arange(pairs)
+    pair = torch.arange(pairs).view(-1, channels).t().flatten()  # channel by channel
     position = 2 * pairs + channels
     order = [
         torch.stack([pair, pair + pairs], dim=1).flatten(),
@@ -104,7 +106,7 @@ def _input_columns(model: CausalWindow) -> tuple[list[str], Tensor, Tensor]:
 
 def _table_scales(model: CausalWindow, bits: int) -> dict[str, Tensor]:
     tables = {name: values.view(len(values), -1) for name, values in _input_tables(model).items()}
-    return {name: values.abs().amax(0).clamp(min=1e-9) / (2 ** (bits - 1) - 1) for name, values in tables.items()}
+    return {name: values.abs().amax(0).clamp(min=1e-9) / bounds(bits)[1] for name, values in tables.items()}
 
 
 def _input_activation(model: CausalWindow, bits: int) -> Activation:
@@ -159,24 +161,28 @@ def _fill_trunk(
     gelus: list[Any] = list(integer.gelus)
     names = ["embed", *(f"hidden.{index}" for index in range(len(model.hidden)))]
     for index, (name, layer, target) in enumerate(zip(names, layers, targets, strict=True)):
-        rounded, steps = round_linear(layer, activations[name], seen.inputs[name] if compensate else None)
+        rounded = round_linear(layer, activations[name], seen.inputs[name] if compensate else None)
         if name == "embed":
-            rounded.weight.copy_(rounded.weight[:, _input_columns(model)[2]])
-        copy_buffers(rounded, target)
-        gelus[index].set(tanh_gelu, steps, reach_of(seen.outputs[name]))
+            rounded.layer.weight.copy_(rounded.layer.weight[:, _input_columns(model)[2]])
+        copy_buffers(rounded.layer, target)
+        gelus[index].set(tanh_gelu, rounded.steps, reach_of(seen.outputs[name]), rounded.offsets)
         if len(model.class_biases):
             label_bias: Any = model.class_biases[index]
             lookup: Any = integer.class_biases[index]
-            lookup.set(label_bias.weight.detach().double() / steps)
+            lookup.set(label_bias.weight.detach().double() / rounded.steps)
         after = names[index + 1] if index + 1 < len(names) else FEATURES
         copy_buffers(stream_requantize(activations[after]), integer.requantize[index])
 
 
 def _fill_inputs(model: CausalWindow, inputs: WindowInputs, bits: int) -> None:
     scales = _table_scales(model, bits)
+    inputs.start.copy_(torch.as_tensor(model.units.start).round().to(torch.int32))
     for name, values in _input_tables(model).items():
         lookup: Lookup = getattr(inputs, name)
-        lookup.set((values.view(len(values), -1) / scales[name]).view(lookup.values.shape))
+        entries = values.view(len(values), -1) / scales[name]
+        if name == "difference":  # what lies outside the image equals the prediction
+            entries = torch.cat([entries, torch.zeros_like(entries[:1])])
+        lookup.set(entries.view(lookup.values.shape))
 
 
 def _fill_head(
@@ -188,7 +194,7 @@ def _fill_head(
     seen: Observations,
     compensate: bool,
 ) -> None:
-    def rounded(part: str, layer: torch.nn.Linear, steps: Tensor | None = None) -> tuple[IntegerLinear, Tensor]:
+    def rounded(part: str, layer: torch.nn.Linear, steps: Tensor | None = None) -> RoundedLinear:
         samples = seen.inputs[f"{name}.{part}"] if compensate else None
         return round_linear(layer, activations[f"{name}.{part}"], samples, steps)
 
@@ -204,26 +210,28 @@ def _fill_head(
                 for part, layer in (("features", head.features), ("residuals", head.residuals))
             )
         )
-        features, _ = rounded("features", head.features, steps)
-        residuals, _ = rounded("residuals", head.residuals, steps)
+        features = rounded("features", head.features, steps)
+        residuals = rounded("residuals", head.residuals, steps)
         # From function by function to residual by residual.
-        residuals.weight.copy_(residuals.weight.unflatten(1, (4, -1)).transpose(1, 2).flatten(1).clone())
-        copy_buffers(features, target.features)
-        copy_buffers(residuals, target.residuals)
+        weight = residuals.layer.weight
+        weight.copy_(weight.unflatten(1, (4, -1)).transpose(1, 2).flatten(1).clone())
+        copy_buffers(features.layer, target.features)
+        copy_buffers(residuals.layer, target.residuals)
         sums = seen.outputs[f"{name}.features"] + seen.outputs[f"{name}.residuals"]
-        target.gelu.set(tanh_gelu, steps, reach_of(sums))
+        target.gelu.set(tanh_gelu, steps, reach_of(sums), features.offsets + residuals.offsets)
         copy_buffers(stream_requantize(activations[f"{name}.out"]), target.requantize)
-    out, steps = rounded("out", head.out)
-    copy_buffers(out, target.out)
+    out = rounded("out", head.out)
+    copy_buffers(out.layer, target.out)
     if isinstance(target.grid, WeightGrid):
-        target.grid.set(steps)
+        target.grid.set(out.steps, out.offsets)
     else:
-        _fill_mixture(model, target.grid, steps)
+        _fill_mixture(model, target.grid, out)
 
 
-def _fill_mixture(model: CausalWindow, grid: MixtureGrid, steps: Tensor) -> None:
+def _fill_mixture(model: CausalWindow, grid: MixtureGrid, out: RoundedLinear) -> None:
     levels, zoom = model.space.levels, torch.as_tensor(model.units.zoom, dtype=torch.float64)
-    grid.set(steps, float(zoom) / 4 * (levels - 1) / 2, float(zoom.log()) - log_scale_floor(levels))
+    mean_levels = float(zoom) / 4 * (levels - 1) / 2
+    grid.set(out.steps, out.offsets, mean_levels, float(zoom.log()) - log_scale_floor(levels))
 
 
 QUANTIZER = Quantizer(window_passes, window_activations, convert_causal_window)

@@ -157,9 +157,24 @@ class Window:
         """Median-edge prediction of each channel from the neighbours west, north and north-west, (M, C)."""
         at = self.offsets.index
         north, west, north_west = (values[:, at(o)] for o in ((-1, 0), (0, -1), (-1, -1)))
-        low, high = torch.minimum(north, west), torch.maximum(north, west)
-        planar = north + west - north_west
-        median = torch.where(north_west >= high, low, torch.where(north_west <= low, high, planar))
         has_north, has_west = inside[:, at((-1, 0))] > 0, inside[:, at((0, -1))] > 0
-        one = torch.where(has_north, north, torch.where(has_west, west, torch.as_tensor(start).to(north)))
-        return torch.where(has_north & has_west, median, one)
+        return median_edge(north, west, north_west, has_north, has_west, start)
+
+
+def median_edge(
+    north: Tensor, west: Tensor, north_west: Tensor, has_north: Tensor, has_west: Tensor, start: float | Tensor
+) -> Tensor:
+    """LOCO-I's prediction from three neighbours, of those that exist; exact on levels in any type that holds them.
+
+    Args:
+        north, west, north_west: Levels, of one shape.
+        has_north, has_west: Which of them lie inside the image, broadcastable.
+        start: Prediction of the first site.
+
+    Reference: Weinberger et al. 2000, eq. (1).
+    """
+    low, high = torch.minimum(north, west), torch.maximum(north, west)
+    planar = north + west - north_west
+    median = torch.where(north_west >= high, low, torch.where(north_west <= low, high, planar))
+    one = torch.where(has_north, north, torch.where(has_west, west, torch.as_tensor(start).to(north)))
+    return torch.where(has_north & has_west, median, one)

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from codelength.integer import IntegerChannel, IntegerDistribution, IntegerLinear, LogisticTables, Lookup, Requantize
+from codelength.integer.mixture import MEAN_UNIT
+from codelength.integer.tables import select_rows
 from codelength.models.autoregressive.base import AutoregressiveModel
 from codelength.models.autoregressive.causal_window import WindowState
-from codelength.models.autoregressive.causal_window_inputs import Window
+from codelength.models.autoregressive.causal_window_inputs import Window, median_edge
 from codelength.models.base import Positions
-from codelength.models.quantized.parts import MixtureGrid, SumsTable, WeightGrid, add_exact
+from codelength.models.quantized.parts import MixtureGrid, SumsTable, WeightGrid, add_exact, bounds, table_bits
 from codelength.nn.conditions import LABEL, conditioning_of, label_classes
 from codelength.pixels import PixelDistribution, pixel_likelihood
 from codelength.space import Space
 
-SITES_PER_CHUNK = 2**12
+SITES_PER_CHUNK = 2**10
 """Sites in one pass of the network: its activations should stay in the processor's cache."""
 COLUMN_FEATURES = 3
 ROW_FEATURES = 2
@@ -53,10 +55,10 @@ class IntegerCausalWindow(AutoregressiveModel):
         classes = label_classes(space, class_conditional)
         super().__init__(space, conditioning=conditioning_of(classes))
         name = pixel_likelihood(space, pixels, components).name
-        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        low, high = bounds(bits)
         self.window = Window(space, rows, reach)
         self.inputs = WindowInputs(self.window)
-        self.embed = IntegerLinear(self.window.num_inputs, width, low, high)
+        self.embed = IntegerLinear(self.window.num_inputs, width, *bounds(table_bits(bits)))
         self.hidden = nn.ModuleList(IntegerLinear(width, width, low, high) for _ in range(layers - 1))
         self.class_biases = nn.ModuleList(Lookup(0, classes, width) for _ in range(layers) if classes)
         self.gelus = nn.ModuleList(SumsTable(width) for _ in range(layers))
@@ -88,7 +90,7 @@ class IntegerCausalWindow(AutoregressiveModel):
         """Exact log P(x), nats, (B,), float64: the sum of the logs of integer masses."""
         levels = self.space.validate(x) - self.space.offset
         label = self.check_conditions(conditions, len(x)).get(LABEL)
-        padded, places = self.window.pad(levels), every_site(levels)
+        padded, places = self.inputs.pad(levels), every_site(levels)
         nats = []
         for image, row, column in zip(*(index.split(SITES_PER_CHUNK) for index in places), strict=True):
             at = self._at(padded, (image, row, column), (len(image), ()), label)
@@ -105,7 +107,7 @@ class IntegerCausalWindow(AutoregressiveModel):
         """The distribution at some sites (image, row, column), laid out as `shape`; label of each image."""
         features, predictions = [], []
         for part in zip(*(index.split(SITES_PER_CHUNK) for index in places), strict=True):
-            inputs, prediction = self.inputs(self.window, padded, *part)
+            inputs, prediction = self.inputs(padded, *part)
             features.append(self.trunk(inputs, None if label is None else label[part[0]]))
             predictions.append(prediction)
         return IntegerWindowDistribution(self, torch.cat(features), torch.cat(predictions), shape)
@@ -116,7 +118,7 @@ class IntegerCausalWindow(AutoregressiveModel):
         levels = self.space.validate(x) - self.space.offset
         label = self.check_conditions(conditions, len(x)).get(LABEL)
         shape = len(levels), tuple(levels.shape[2:])
-        return self._at(self.window.pad(levels), every_site(levels), shape, label)
+        return self._at(self.inputs.pad(levels), every_site(levels), shape, label)
 
     @property
     def schedule(self) -> list[Positions]:
@@ -132,14 +134,14 @@ class IntegerCausalWindow(AutoregressiveModel):
         """Nothing coded yet."""
         label = self.check_conditions(conditions, n).get(LABEL)
         empty = torch.zeros((n, *self.space.sizes), dtype=torch.long, device=self.device)
-        return WindowState(self.window.pad(empty), self.schedule, label)
+        return WindowState(self.inputs.pad(empty), self.schedule, label)
 
     @torch.no_grad()
     def step(self, state: WindowState, values: Tensor | None) -> tuple[PixelDistribution, WindowState]:
         """Distribution of the next wavefront; `values` are the levels of the one before."""
-        n = len(state.padded)
+        n = state.padded.shape[1]
         if values is not None:
-            self.window.write(state.padded, state.positions[state.time - 1], values)
+            self.inputs.write(state.padded, state.positions[state.time - 1], values)
         positions = state.positions[state.time]
         state.time += 1
         count = len(positions.rows)
@@ -151,34 +153,62 @@ class IntegerCausalWindow(AutoregressiveModel):
 class WindowInputs(nn.Module):
     """What the integer network sees of a window: tables of the integer differences, predictions and positions.
 
-    Inputs of a site: for each offset and channel the linear and the asinh function of its difference; the predictions;
-    two functions of the row, three of the column; differences of the channels' predictions.
+    Inputs of a site: channel by channel, for each offset the linear and the asinh function of its difference; the predictions; two
+    functions of the row, three of the column; differences of the channels' predictions.
+
+    Images are held as planes of integers, padded like `Window.pad`'s; what lies outside is OUTSIDE, beyond every
+    difference, for which the table's last row is 0.
     """
 
     def __init__(self, window: Window) -> None:
         super().__init__()
-        levels = window.levels
-        self.levels = levels
-        self.difference = Lookup(1 - levels, 2 * levels - 1, 2)
-        self.relative = Lookup(0, levels)
+        self.start: Tensor
+        self.window, self.levels = window, window.levels
+        self.outside = 4 * window.levels
+        self.register_buffer("start", torch.tensor(window.levels // 2, dtype=torch.int32))
+        self.difference = Lookup(1 - self.levels, 2 * self.levels, 2)
+        self.relative = Lookup(0, self.levels)
         self.row = Lookup(0, window.height, ROW_FEATURES)
         self.column = Lookup(0, window.width, COLUMN_FEATURES)
-        self.between = Lookup(1 - levels, 2 * levels - 1)
+        self.between = Lookup(1 - self.levels, 2 * self.levels - 1)
 
-    def forward(
-        self, window: Window, padded: Tensor, image: Tensor, row: Tensor, column: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Inputs, float32 integers (M, num_inputs), and predictions in levels, (M, C); see `Window.inputs`."""
-        values, inside, prediction = window.neighbours(padded, image, row, column)
-        difference = (values - prediction.unsqueeze(1)).mul_(inside)
-        parts = [
-            self.difference(difference).flatten(1),
-            self.relative(prediction),
-            self.row(row),
-            self.column(column),
-            self.between(prediction.diff(dim=1)),
-        ]
-        return torch.cat(parts, dim=1), prediction
+    def pad(self, levels: Tensor) -> Tensor:
+        """(B, C, H, W) levels -> (C, B, padded sites) int32."""
+        window = self.window
+        shape = (levels.shape[1], len(levels), window.rows + window.height, window.padded_width)
+        padded = torch.full(shape, self.outside, dtype=torch.int32, device=levels.device)
+        padded[:, :, window.rows :, window.reach : window.reach + window.width] = levels.transpose(0, 1)
+        return padded.flatten(2)
+
+    def write(self, padded: Tensor, positions: Positions, values: Tensor) -> None:
+        """Put values, (n, C, S), at positions of padded images, in place."""
+        window = self.window
+        site = (positions.rows + window.rows) * window.padded_width + positions.columns + window.reach
+        padded[:, :, site.to(padded.device)] = values.transpose(0, 1).to(padded.dtype)
+
+    def forward(self, padded: Tensor, image: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs, float32 integers (M, num_inputs), and predictions in levels, int32 (M, C); see `Window.inputs`."""
+        window = self.window
+        site = image * padded.shape[2] + (row + window.rows) * window.padded_width + column + window.reach
+        index = (site.to(torch.int32).unsqueeze(1) + window.shifts.to(site.device, torch.int32)).flatten()
+        parts, predictions = [], []
+        for plane in padded:
+            values = torch.index_select(plane.flatten(), 0, index).view(len(site), -1)  # (M, O)
+            prediction = self._predict(values)
+            # Of what lies outside the difference is larger than any: it gets the last row.
+            values -= prediction - (self.levels - 1)
+            differences = values.clamp_(max=2 * self.levels - 1).flatten()
+            parts.append(select_rows(self.difference.entries, differences).view(len(site), -1))
+            predictions.append(prediction)
+        prediction = torch.cat(predictions, dim=1)
+        places = self.relative(prediction), self.row(row), self.column(column), self.between(prediction.diff(dim=1))
+        return torch.cat([*parts, *places], dim=1), prediction
+
+    def _predict(self, values: Tensor) -> Tensor:
+        """The median-edge prediction, (M, 1), of one channel's window, (M, O)."""
+        at = self.window.offsets.index
+        north, west, north_west = (values[:, at(o), None].contiguous() for o in ((-1, 0), (0, -1), (-1, -1)))
+        return median_edge(north, west, north_west, north < self.levels, west < self.levels, self.start)
 
 
 class IntegerHead(nn.Module):
@@ -196,12 +226,12 @@ class IntegerHead(nn.Module):
         bits: int,
     ) -> None:
         super().__init__()
-        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        low, high = bounds(bits)
         self.channel, self.levels, self.coupled = channel, levels, coupled and channel > 0
         mixture = pixels == "logistic_mixture"
         if self.coupled:
             self.features = IntegerLinear(width, head_width, low, high)
-            self.residuals = IntegerLinear(4 * channel, head_width, low, high)
+            self.residuals = IntegerLinear(4 * channel, head_width, *bounds(table_bits(bits)))
             self.known = Lookup(1 - levels, 2 * levels - 1, 4)
             self.center = Lookup(1 - levels, 2 * levels - 1)
             self.gelu = SumsTable(head_width)
@@ -214,7 +244,7 @@ class IntegerHead(nn.Module):
         self, features: Tensor, prediction: Tensor, previous: Tensor, tables: LogisticTables | None, shape: torch.Size
     ) -> IntegerChannel:
         """The channel's distribution at M sites; arguments as for `ChannelHead`, all integers."""
-        center = prediction[:, self.channel] * 64
+        center = (prediction[:, self.channel] * MEAN_UNIT).float()
         if self.coupled:
             residual = previous[:, : self.channel] - prediction[:, : self.channel]
             known = self.residuals(self.known(residual).flatten(1))

@@ -21,6 +21,20 @@ STREAM_LIMIT = 2**22
 GRID = 4096
 """Entries of a table over sums."""
 
+TABLE_BITS = 10
+"""Least bits of inputs that come from tables of levels: a difference of levels must keep its last digit."""
+
+
+def bounds(bits: int) -> tuple[int, int]:
+    """Smallest and largest integer of so many bits."""
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def table_bits(bits: int) -> int:
+    """Bits of the inputs that come from tables, in a network whose activations have `bits`."""
+    return max(bits, TABLE_BITS)
+
+
 Function = Callable[[Tensor], Tensor]
 
 
@@ -43,23 +57,26 @@ class SumsTable(nn.Module):
         self.table = Lookup(-half, GRID)
         self.set(tanh_gelu, torch.full((channels,), 2.0**-9), 8.0)
 
-    def set(self, function: Function, steps: Tensor, reach: float, unit: float = STREAM) -> None:
+    def set(
+        self, function: Function, steps: Tensor, reach: float, offsets: Tensor | float = 0.0, unit: float = STREAM
+    ) -> None:
         """Tabulate a function.
 
         Args:
             function: Of real sums.
             steps: Real size of a unit of each channel's sums, (C,).
             reach: The largest |sum| that the grid must hold.
+            offsets: Real values added to the sums, (C,).
             unit: Real size of a unit of the results.
         """
         step = reach / (GRID // 2)
-        self.grid.set(steps / step)
+        self.grid.set(steps / step, offsets / step)
         self.table.set_function(function, step, unit, -STREAM_LIMIT, STREAM_LIMIT)
 
     def forward(self, sums: Tensor) -> Tensor:
         """(M, C) exact sums -> (M, C) float32 integers."""
-        values: Tensor = self.table(self.grid(sums))
-        return values
+        index = self.grid.index(sums)
+        return torch.index_select(self.table.entries, 0, index.flatten()).view(index.shape)
 
 
 def stream_requantize(activation: Activation, unit: float = STREAM) -> Requantize:
@@ -72,7 +89,7 @@ def stream_requantize(activation: Activation, unit: float = STREAM) -> Requantiz
 def add_exact(*sums: tuple[IntegerLinear, Tensor]) -> Tensor:
     """The sum of several layers' sums: float32 where it provably stays within 2^24, else int32."""
     first, *others = (tensor for _, tensor in sums)
-    if any(tensor.dtype == torch.int32 for _, tensor in sums) or sum(layer.bound for layer, _ in sums) > EXACT:
+    if any(tensor.dtype == torch.int32 for _, tensor in sums) or sum(layer.derived["bound"] for layer, _ in sums) > EXACT:
         first, others = first.to(torch.int32), [other.to(torch.int32) for other in others]
     for other in others:
         first = first + other
@@ -94,19 +111,20 @@ class MixtureGrid(nn.Module):
         self.grid = Requantize(3 * components, -STREAM_LIMIT, STREAM_LIMIT)
         self.grid.set(torch.full((3 * components,), 2.0**-7))
 
-    def set(self, steps: Tensor, mean_levels: float, log_scale_offset: float) -> None:
-        """Take the real sizes of the sums' units.
+    def set(self, steps: Tensor, offsets: Tensor, mean_levels: float, log_scale_offset: float) -> None:
+        """Take what the sums mean.
 
         Args:
             steps: Real size of a unit of each sum, (3 K,).
+            offsets: Real values added to the sums, (3 K,).
             mean_levels: Levels that a real mean of 1 stands for.
             log_scale_offset: Added to real log scales; −`LogisticTables.low` where they are on the scale of [−1, 1].
         """
-        logit, mean, scale = steps.split(self.components)
-        multiplier = torch.cat([logit * LOGIT_UNIT, mean * mean_levels * MEAN_UNIT, scale * SCALE_UNIT])
-        zero = torch.zeros(3 * self.components)
-        zero[2 * self.components :] = round(log_scale_offset * SCALE_UNIT)
-        self.grid.set(multiplier, zero)
+        units = torch.tensor([LOGIT_UNIT, mean_levels * MEAN_UNIT, SCALE_UNIT], dtype=torch.float64)
+        units = units.repeat_interleave(self.components)
+        shift = torch.zeros_like(units)
+        shift[2 * self.components :] = log_scale_offset * SCALE_UNIT
+        self.grid.set(steps * units, offsets * units + shift)
 
     def forward(self, sums: Tensor, center: Tensor, tables: LogisticTables, shape: torch.Size) -> IntegerChannel:
         """The channel's distribution at M sites laid out as `shape`.
@@ -141,9 +159,9 @@ class WeightGrid(nn.Module):
         self.exponential = Lookup(0, self.SIZE)
         self.exponential.set_function(lambda gap: torch.exp(-gap), 1 / LOGIT_UNIT, 2.0**-self.EXPONENT_BITS, 0, 2**24)
 
-    def set(self, steps: Tensor) -> None:
-        """Take the real size of a unit of each sum, (outputs,)."""
-        self.grid.set(steps * LOGIT_UNIT)
+    def set(self, steps: Tensor, offsets: Tensor) -> None:
+        """Take the real size of a unit of each sum, and the values added to the sums, (outputs,) each."""
+        self.grid.set(steps * LOGIT_UNIT, offsets * LOGIT_UNIT)
 
     def forward(self, sums: Tensor, shape: torch.Size) -> IntegerChannel:
         """The channel's distribution at M sites laid out as `shape`."""
