@@ -18,6 +18,7 @@ from codelength.models.registry import SYSTEMS, build_model
 from codelength.randomness import ExampleNoise
 from codelength.run import load_tensors, load_weights, save_tensors
 from codelength.space import Space
+from codelength.training.diagnosis import first_non_finite
 
 SMALL = Space.image(1, 4, 4, 5, offset=-2)
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -80,6 +81,7 @@ from codelength.models.registry import build_model
 from codelength.randomness import ExampleNoise
 from codelength.run import load_tensors, load_weights
 from codelength.space import Space
+from codelength.training.diagnosis import first_non_finite
 torch.set_num_threads(1)
 x = torch.arange(32).reshape(2, 1, 4, 4) % 5 - 2
 for system, options in OPTIONS.items():
@@ -181,3 +183,19 @@ def test_bfloat16_networks_leave_log_determinants_in_float32(randomize, system: 
     full = model.log_weights(x, 1, ExampleNoise(0, range(2))).total
     assert low.dtype == torch.float32
     assert 0 < ((low - full) / full).abs().max() < 0.02
+
+
+@systems
+def test_a_nan_names_its_layer(flow, system: str) -> None:
+    model = flow(system)
+    name, layer = next((n, m) for n, m in model.named_modules() if n.endswith("network"))
+    x = torch.randint(-2, 3, (4, 1, 4, 4), generator=generator())
+
+    class Spoiled(nn.Module):
+        def forward(self, *inputs: Tensor, **context: Tensor) -> Tensor:
+            return layer(*inputs, **context) * torch.nan
+
+    parent = model.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], Spoiled())
+    message = first_non_finite(model, lambda: -model.log_prob(x.double() + 0.5).mean())
+    assert message == f"the first layer with a non-finite output is {name} (Spoiled)"
