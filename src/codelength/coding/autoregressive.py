@@ -31,6 +31,8 @@ DEFAULT_BATCH = 512
 DEFAULT_THREADS = 1
 # Largest table of one step, in numbers: 2^24 float64 are 128 MiB.
 TABLE_NUMBERS = 2**24
+# Largest state of one pass, in numbers: 2^28 float32 are 1 GiB. A model says what one datum takes as `state_numbers`.
+STATE_NUMBERS = 2**28
 
 # (distribution of a channel, its levels (n, S); zeros when decoding) -> its levels (n, S)
 CodeChannel = Callable[[ChannelDistribution, Tensor], Tensor]
@@ -47,9 +49,10 @@ def require_steps(model: Any) -> None:
 
 
 def lockstep_batch(model: LikelihoodModel, batch: int = DEFAULT_BATCH) -> int:
-    """Images coded in lockstep: `batch`, or fewer where one step's tables would not stay within TABLE_NUMBERS."""
+    """Images coded in lockstep: `batch`, or fewer where tables or states would not stay within their limits."""
     require_steps(model)
     stepwise: Any = model
+    batch = min(batch, max(1, STATE_NUMBERS // max(1, getattr(model, "state_numbers", 0))))
     sites = max((len(positions.rows) for positions in stepwise.schedule), default=1)
     fitting = TABLE_NUMBERS // (sites * model.space.levels)
     if fitting >= batch or _codes_by_cdf(model):  # a CDF is evaluated level by level: no table

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from codelength import Space, build_model
+from codelength.coding import autoregressive
 from codelength.errors import UsageError
 from codelength.models.autoregressive.stepwise import score_stepwise, stepwise_log_prob_per_dim
 from codelength.models.base import num_parameters
@@ -341,3 +344,16 @@ def test_the_start_is_the_papers():
         assert not layer.bias.any()
     assert model.content.weight.std().item() == pytest.approx(0.125 * 128**-0.5, rel=0.05)
     assert not model.output.weight.any()
+
+
+@pytest.mark.parametrize(("system", "space", "options"), [SYSTEMS[2], SYSTEMS[3], CATEGORICAL[2]])
+def test_files_hold_the_code_length_and_decode(system, space, options, randomize, monkeypatch):
+    """Channels of a site in order, and images in as small batches as the caches' limit asks for."""
+    model, x = _model(randomize, system, space, options), _data(space, 7)
+    monkeypatch.setattr(autoregressive, "STATE_NUMBERS", 3 * model.state_numbers)
+    assert autoregressive.lockstep_batch(model) == 3
+    stream = autoregressive.encode(model, x)
+    with torch.no_grad():
+        bits = -model.log_prob(x).sum().item() / math.log(2)
+    assert 0 <= 8 * len(stream) - bits < 64 + 0.001 * bits
+    assert torch.equal(autoregressive.decode(model, stream, 7), x)
