@@ -97,7 +97,7 @@ ROWS = [
     Row("quantized", BINARY, {"base": "causal_window", "options": {"rows": 2, "reach": 2, "width": 6}}),
     Row("pixelrnn", GREY, {**RNN, "pixels": "categorical"}),
     Row("pixelrnn", COLOUR, {**RNN}),
-    Row("pixelrnn", TWO_CHANNELS, {**RNN, "components": 2}),
+    Row("pixelrnn", COLOUR, {**RNN, "pixels": "logistic_mixture", "components": 3}),
     Row("pixelrnn", GREY, {**RNN, "kind": "row_lstm", "components": 3}),
     Row("pixelrnn", TWO_CHANNELS, {**RNN, "kind": "row_lstm", "pixels": "categorical", "kernel": 5}),
     Row("pixelrnn", LABELLED, {**RNN, "class_conditional": True, "components": 2}),

@@ -85,110 +85,133 @@ def diagonal_blocks(height: int, width: int) -> Blocks:
 
 
 class _BlockLSTM(torch.autograd.Function):
-    """Directions D are independent recurrences over equal blocks, computed together."""
+    """Directions D are independent recurrences over equal blocks, computed together.
+
+    Arithmetic is in float32 at least, block by block in buffers that stay in the cache; what the backward pass reads is kept
+    in the inputs' type.
+    """
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, blocks: Blocks) -> Tensor:
-        directions, features, sites, images = inputs.shape
-        wide = torch.float64 if inputs.dtype == torch.float64 else torch.float32
-        gates = inputs.to(wide, copy=True).view(directions, features, -1)
-        weight = weight.to(wide)
-        hidden = gates.new_empty(directions, features // 4, sites * images)
-        cell = torch.empty_like(hidden)
+        images, columns = inputs.shape[3], inputs.flatten(2)
+        kept = torch.empty_like(columns)
+        hidden, cell = (kept.new_empty(*kept.shape[:1], kept.shape[1] // 4, kept.shape[2]) for _ in range(2))
         with torch.autocast(inputs.device.type, enabled=False):
-            _forward(gates, weight, hidden, cell, blocks, images)
-        ctx.save_for_backward(gates, weight, hidden, cell)
-        ctx.blocks, ctx.images, ctx.dtype = blocks, images, inputs.dtype
-        return hidden.view(directions, -1, sites, images).to(inputs.dtype, copy=True)
+            _forward(columns, _stacked(weight, inputs), (kept, hidden, cell), blocks, images)
+        ctx.save_for_backward(weight, kept, hidden, cell)
+        ctx.blocks, ctx.images = blocks, images
+        return hidden.unflatten(2, inputs.shape[2:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        gates, weight, hidden, cell = ctx.saved_tensors
+        weight, gates, hidden, cell = ctx.saved_tensors
+        into = torch.empty_like(gates)
         with torch.autocast(grad.device.type, enabled=False):
-            into = _backward(grad.to(gates.dtype).flatten(2), gates, weight, cell, ctx.blocks, ctx.images)
-            # The weights' gradient in one product over all sites, with the taps gathered.
-            padded = torch.cat(
-                [hidden.unflatten(2, (-1, ctx.images)), hidden.new_zeros(*hidden.shape[:2], 1, ctx.images)], 2
-            )
-            into_weight = torch.empty_like(weight)
-            for tap, places in enumerate(ctx.blocks.neighbours().to(grad.device)):
-                read = padded.index_select(2, places % padded.shape[2]).flatten(2)  # −1 is the zero site at the end
-                torch.bmm(into, read.transpose(1, 2), out=into_weight[:, tap])
-        return into.unflatten(2, (-1, ctx.images)).to(ctx.dtype), into_weight, None
+            _backward(grad.flatten(2), _stacked(weight, gates), (gates, cell), into, ctx.blocks, ctx.images)
+            into_weight = _weight_gradient(into, hidden, ctx.blocks, ctx.images).to(weight.dtype)
+        return into.unflatten(2, grad.shape[2:]), into_weight, None
 
 
-def _forward(gates: Tensor, weight: Tensor, hidden: Tensor, cell: Tensor, blocks: Blocks, images: int) -> None:
-    """Turn `gates` from inputs to σ of the gates in place, and fill `hidden` and `cell`, (D, ., S * B)."""
-    h_before, c_before = (_padded(hidden, blocks, images) for _ in range(2))
+def _stacked(weight: Tensor, inputs: Tensor) -> Tensor:
+    """The taps' weights side by side, (D, 4h, taps * h), for one product a block."""
+    wide = torch.float64 if inputs.dtype == torch.float64 else torch.float32
+    return weight.transpose(1, 2).flatten(2).to(wide).contiguous()
+
+
+def _weight_gradient(into: Tensor, hidden: Tensor, blocks: Blocks, images: int) -> Tensor:
+    """In one product a tap over all sites, with the tap's states gathered, (D, taps, 4h, h)."""
+    by_site = hidden.unflatten(2, (-1, images))
+    padded = torch.cat([by_site, torch.zeros_like(by_site[:, :, :1])], dim=2)  # −1 is the zero site at the end
+    tables = (blocks.neighbours() % padded.shape[2]).to(hidden.device)
+    taps = [torch.bmm(into, padded.index_select(2, table).flatten(2).transpose(1, 2)) for table in tables]
+    return torch.stack(taps, dim=1)
+
+
+class _Before:
+    """The block before as the taps read it: one under the other, (D, taps * h, columns)."""
+
+    def __init__(self, like: Tensor, units: int, taps: int, blocks: Blocks, images: int) -> None:
+        self.taps, self.units, self.images, self.margin = taps, units, images, blocks.margin * images
+        columns = (blocks.widest + 2 * blocks.margin + taps) * images
+        self.store = like.new_zeros(like.shape[0], taps * units, columns)
+
+    def put(self, block: Tensor) -> None:
+        """Make `block`, (D, h, columns), the block before; zeros follow it."""
+        for tap in range(self.taps):
+            # Tap t reads the sites first + k + t: its copy lies t sites further left.
+            rows, start = slice(tap * self.units, (tap + 1) * self.units), self.margin - tap * self.images
+            if start < 0:
+                self.store[:, rows, : block.shape[2] + start] = block[:, :, -start:]
+            else:
+                self.store[:, rows, start : start + block.shape[2]] = block
+            self.store[:, rows, max(start + block.shape[2], 0) :] = 0
+
+    def read(self, first: int, count: int) -> Tensor:
+        """What a block's taps read, (D, taps * h, count)."""
+        return self.store[:, :, first : first + count]
+
+
+def _forward(inputs: Tensor, weight: Tensor, out: tuple[Tensor, Tensor, Tensor], blocks: Blocks, images: int) -> None:
+    """Fill σ of the gates, hidden states and cells, (D, ., S * B), from the inputs of the gates."""
+    kept, hidden, cell = out
+    units = hidden.shape[1]
+    h_before, c_before = (_Before(weight, units, taps, blocks, images) for taps in (blocks.taps, 1))
     for start, end, first in _columns(blocks, images):
-        a, h, c = gates[:, :, start:end], hidden[:, :, start:end], cell[:, :, start:end]
-        count = end - start
+        count, at = end - start, slice(start, end)
+        a = inputs[:, :, at].to(weight.dtype, copy=True)
         if start:
-            for tap in range(blocks.taps):
-                at = first + tap * images
-                a.baddbmm_(weight[:, tap], h_before[:, :, at : at + count])
+            a.baddbmm_(weight, h_before.read(first, count))
         o, f, i, s = a.sigmoid_().chunk(4, dim=1)
-        at = first + blocks.cell * images
-        torch.mul(f, c_before[:, :, at : at + count], out=c)
+        c = f * c_before.read(first + blocks.cell * images, count)
         c.addcmul_(i, s, value=2).sub_(i)
-        torch.mul(o, _tanh(c), out=h)
-        _put(h_before, h, blocks, images)
-        _put(c_before, c, blocks, images)
+        h = _tanh(c).mul_(o)
+        kept[:, :, at], hidden[:, :, at], cell[:, :, at] = a, h, c
+        h_before.put(h)
+        c_before.put(c)
 
 
-def _backward(grad: Tensor, gates: Tensor, weight: Tensor, cell: Tensor, blocks: Blocks, images: int) -> Tensor:
-    """Gradient of the inputs, (D, 4h, S * B), from that of the hidden states, (D, h, S * B)."""
-    into = torch.empty_like(gates)
-    into_h, into_c = (_padded(cell, blocks, images) for _ in range(2))
-    c_before = _padded(cell, blocks, images)
-    transposed = weight.transpose(2, 3).contiguous()
+def _backward(
+    grad: Tensor, weight: Tensor, kept: tuple[Tensor, Tensor], into: Tensor, blocks: Blocks, images: int
+) -> None:
+    """Fill the gradient of the inputs, (D, 4h, S * B), from that of the hidden states, (D, h, S * B)."""
+    units = grad.shape[1]
+    transposed, inner = weight.transpose(1, 2).contiguous(), slice(blocks.margin * images, None)
+    into_h, into_c = (_Before(weight, units, 1, blocks, images).store for _ in range(2))
+    c_before = _Before(weight, units, 1, blocks, images)
     columns = _columns(blocks, images)
-    inner = slice(blocks.margin * images, None)
     for index in reversed(range(len(columns))):
         start, end, first = columns[index]
-        count = end - start
-        o, f, i, s = gates[:, :, start:end].chunk(4, dim=1)
-        tanh_c = _tanh(cell[:, :, start:end])
+        count, cell_at = end - start, first + blocks.cell * images
+        gates, cell = (x[:, :, start:end].to(weight.dtype) for x in kept)
+        o, f, i, s = gates.chunk(4, dim=1)
+        tanh_c = _tanh(cell)
         d_h = grad[:, :, start:end] + into_h[:, :, inner][:, :, :count]
         d_c = into_c[:, :, inner][:, :, :count] + (d_h * o).mul_(1 - tanh_c.square())
-        d_o, d_f, d_i, d_s = into[:, :, start:end].chunk(4, dim=1)
-        at = first + blocks.cell * images
-        before = columns[index - 1] if index else (0, 0, 0)
-        _put(c_before, cell[:, :, before[0] : before[1]], blocks, images)
-        torch.mul(d_h, tanh_c, out=d_o)
-        torch.mul(d_c, c_before[:, :, at : at + count], out=d_f)
-        torch.mul(d_c, s.mul(2).sub_(1), out=d_i)
-        torch.mul(d_c, i, out=d_s).mul_(2)
-        sigma = gates[:, :, start:end]
-        through = into[:, :, start:end].mul_(sigma.addcmul(sigma, sigma, value=-1))
-        if index == 0:
-            break
-        into_h.zero_()
-        into_c.zero_()
-        torch.mul(d_c, f, out=into_c[:, :, at : at + count])
-        for tap in range(blocks.taps):
-            to = first + tap * images
-            into_h[:, :, to : to + count].baddbmm_(transposed[:, tap], through)
-    return into
+        if index:
+            c_before.put(kept[1][:, :, columns[index - 1][0] : start])
+        else:
+            c_before.store.zero_()
+        through = gates.addcmul(gates, gates, value=-1)  # σ' of all gates
+        d_o, d_f, d_i, d_s = through.chunk(4, dim=1)
+        d_o.mul_(d_h.mul_(tanh_c))
+        d_f.mul_(d_c * c_before.read(cell_at, count))
+        d_i.mul_(d_c * s.mul(2).sub_(1))
+        d_s.mul_(d_c * i).mul_(2)
+        into[:, :, start:end] = through
+        if index:
+            into_c.zero_()
+            torch.mul(d_c, f, out=into_c[:, :, cell_at : cell_at + count])
+            into_h.zero_()
+            for tap, part in enumerate(torch.bmm(transposed, through).chunk(blocks.taps, dim=1)):
+                to = first + tap * images
+                into_h[:, :, to : to + count] += part
 
 
 def _columns(blocks: Blocks, images: int) -> Sequence[tuple[int, int, int]]:
     """Columns (start, end) of each block, and the column of the padded block before that its first tap reads."""
     ends = zip(blocks.starts[:-1], blocks.starts[1:], blocks.firsts, strict=True)
     return [(a * images, b * images, first * images) for a, b, first in ends]
-
-
-def _padded(like: Tensor, blocks: Blocks, images: int) -> Tensor:
-    """A zero block with its margins, and room for a block that is one wider, (D, h, columns)."""
-    return like.new_zeros(*like.shape[:2], (blocks.widest + 2 * blocks.margin + 1) * images)
-
-
-def _put(padded: Tensor, block: Tensor, blocks: Blocks, images: int) -> None:
-    """Make `block` the block before; zeros follow it."""
-    start = blocks.margin * images
-    padded[:, :, start : start + block.shape[2]] = block
-    padded[:, :, start + block.shape[2] :] = 0
 
 
 def _tanh(x: Tensor) -> Tensor:
