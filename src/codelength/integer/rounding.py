@@ -51,13 +51,13 @@ class Activation:
 def fit_activation(samples: Tensor, bits: int) -> Activation:
     """The range of each channel that loses least squared error on samples, (rows, C) float64."""
     low, high = samples.amin(0), samples.amax(0)
-    spread = (high - low).clamp(min=1e-6)
-    middle = (high + low) / 2
+    middle = samples.median(0).values  # one-sided channels stay whole on their short side
     best: Activation | None = None
     error = torch.full_like(low, float("inf"))
     for shrink in SHRINKS:
-        scale = spread * shrink / (2**bits - 1)
-        zero = (-0.5 - middle / scale).round()
+        bottom, top = middle + (low - middle) * shrink, middle + (high - middle) * shrink
+        scale = (top - bottom).clamp(min=1e-6) / (2**bits - 1)
+        zero = (-0.5 - (top + bottom) / (2 * scale)).round()
         candidate = Activation(scale, zero, bits)
         loss = (candidate.simulate(samples) - samples).square().mean(0)
         better = loss < error

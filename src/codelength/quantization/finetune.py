@@ -106,7 +106,7 @@ def finetune(
             batch = batches[step]
             nats = _objective(model, batch.x, batch.conditions, make_generator(tuning.seed, "finetune", step)).mean()
             if not bool(torch.isfinite(nats)):
-                raise TrainingError(f"fine-tuning: the loss is {float(nats)} in step {step}; lower the learning rate")
+                raise TrainingError(f"fine-tuning: the loss is {nats.item()} in step {step}; lower the learning rate")
             optimizer.zero_grad()
             (nats / model.space.num_dims).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT)
