@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from codelength import LikelihoodModel
+from codelength import LikelihoodModel, Space, build_model
 from codelength.audit import audit
 from codelength.models.base import can
 
@@ -27,6 +27,15 @@ def failures(i: int, model: Any, make_dataset: Callable[..., Any], budget: float
 @pytest.mark.parametrize("i", QUICK)
 def test_no_false_alarm(i: int, honest_model: Callable[[int], Any], make_dataset: Callable[..., Any]) -> None:
     assert not failures(i, honest_model(i), make_dataset, budget=0.5)
+
+
+def test_a_conditional_model_is_coded_too() -> None:
+    torch.manual_seed(0)
+    space = Space.image(1, 2, 2, 3, conditions={"label": 3})
+    model = build_model("made", space, hidden=[8], components=2, class_conditional=True)
+    verdicts = {v.probe: v for v in audit(model, budget=0.5, fresh_process=False)}
+    assert verdicts["P7"].status == "pass"
+    assert verdicts["P7"].evidence["noise_coded"] > 0
 
 
 @pytest.mark.slow
