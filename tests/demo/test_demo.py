@@ -129,6 +129,14 @@ def test_verified_by_the_script(demo, capsys):
     (out / "wrong.json").write_text(json.dumps(results))
     assert script.main([str(out / "wrong.json")]) == 1
     assert script.main([str(out / "missing.json")]) == 2
+    # The runs themselves, all examples and some; a record that is not its examples' mean is found.
+    assert script.main([str(out)]) == 0
+    assert script.main([str(out), "--examples", "5"]) == 0
+    record = next(out.glob("digits-made/evaluation/*/record.json"))
+    text = record.read_text()
+    record.write_text(text.replace('"bits_per_dim": ', '"bits_per_dim": 1'))
+    assert script.main([str(out), "--examples", "5"]) == 1
+    record.write_text(text)
 
 
 def test_part_in_this_process(tmp_path):
