@@ -152,6 +152,8 @@ ROWS = [
     Row("vae", BINARY, {"latents": 2, "network": "dense", "filters": 4}),
     Row("vae", COLOUR, {"latents": 2, "filters": 4, "downsamplings": 1, "spatial": True}),
     Row("vae", SIGNED, {"latents": 1, "filters": 4, "downsamplings": 1, "pixels": "categorical"}),
+    Row("iwae", GREY, {"latents": 2, "filters": 4, "samples": 3, "components": 2}),
+    Row("iwae", BINARY, {"latents": 2, "filters": 4, "blocks": 1, "samples": 3, "doubly_reparametrized": True}),
 ]
 
 

@@ -1,13 +1,17 @@
-"""VAE: images explained by Gaussian latents, with a lower bound on log P(x).
+"""VAE: images explained by Gaussian latents, with a lower bound on log P(x); IWAE: the same, trained with K samples.
 
 Idea. z ~ N(0, I), x ~ P(x | z) with independent sites given z. An encoder q(z | x) = N(mean(x), diag std(x)²) proposes
 latents, and the weights w = P(x | z) p(z) / q(z | x), z ~ q, have mean P(x):
 
     E log w  <=  E log (1/K) Σ_k w_k  <=  log P(x).
 
-Training maximizes the one-sample log w with reparametrized z = mean + std ε. Of the three terms log q depends on the
+The VAE maximizes the one-sample log w with reparametrized z = mean + std ε. Of the three terms log q depends on the
 parameters through log std alone (−log q(z | x) = Σ log std + ε²/2 + const), so that the analytic KL would only
 replace the sampled −z²/2 by its mean; the plain weights are kept, which are what evaluation uses too.
+
+The IWAE maximizes the K-sample bound itself. Its gradient for the encoder gets noisier, relative to itself, as K grows; the
+doubly-reparametrized one (arXiv:1810.04152, eq. 7), with the same mean, does not: the path through z is weighted by
+w̃_k² instead of w̃_k, w̃ = w / Σ w, and log q is held fixed but for z.
 
 Papers: Kingma & Welling, arXiv:1312.6114; Rezende et al., arXiv:1401.4082; K samples: arXiv:1509.00519.
 Departures: any pixel likelihood; residual convolutional networks; log std is bounded to ±5.
@@ -15,75 +19,32 @@ Departures: any pixel likelihood; residual convolutional networks; log std is bo
 
 from __future__ import annotations
 
-import itertools
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from codelength import randomness
 from codelength.errors import unknown_name
-from codelength.models.base import LikelihoodModel, LogWeights
+from codelength.functional import log_mean_exp
+from codelength.models.base import LogWeights
+from codelength.models.latent.base import (
+    Choose,
+    Gaussian,
+    Inference,
+    LatentModel,
+    bounded,
+    latent_terms,
+    standard_normal,
+)
+from codelength.models.latent.networks import conv_decoder, conv_encoder, dense
 from codelength.pixels import PixelDistribution, pixel_likelihood
 from codelength.randomness import Noise
 from codelength.space import Space
 
 NETWORKS = ("conv", "dense")
-MAX_LOG_STD = 5.0
 INITIAL_LOG_STD = -2.0
 
 
-class ResidualBlock(nn.Module):
-    """h + conv1x1(silu(conv3x3(silu(h)))), (B, filters, H, W)."""
-
-    def __init__(self, filters: int) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(filters, filters, 3, padding=1), nn.Conv2d(filters, filters, 1)
-
-    def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = h + self.second(silu(self.first(silu(h))))
-        return out
-
-
-def _blocks(filters: int, blocks: int) -> list[nn.Module]:
-    return [ResidualBlock(filters) for _ in range(blocks)]
-
-
-def _conv_encoder(channels: int, outputs: int, filters: int, blocks: int, downsamplings: int) -> nn.Sequential:
-    """(B, channels, H, W) to (B, outputs, H / 2^d, W / 2^d)."""
-    layers: list[nn.Module] = []
-    for level in range(downsamplings):
-        layers += [nn.Conv2d(filters if level else channels, filters, 4, stride=2, padding=1)]
-        layers += _blocks(filters, blocks)
-    return nn.Sequential(*layers, nn.Conv2d(filters, outputs, 1))
-
-
-def _conv_decoder(channels: int, outputs: int, filters: int, blocks: int, downsamplings: int) -> nn.Sequential:
-    """(B, channels, H / 2^d, W / 2^d) to (B, outputs, H, W); no layer works at full resolution, for speed.
-
-    Encoder and decoder are linear but for their residual blocks: the fine detail of an image, which a few nonlinear
-    layers would have to learn to pass on, reaches the latents and comes back unharmed from the start.
-    """
-    layers: list[nn.Module] = [nn.Conv2d(channels, filters, 3, padding=1)]
-    for level in range(downsamplings):
-        layers += _blocks(filters, blocks)
-        last = level == downsamplings - 1
-        layers += [
-            nn.SiLU(),
-            nn.Conv2d(filters, 4 * (outputs if last else filters), 3 if last else 1, padding=int(last)),
-        ]
-        layers += [nn.PixelShuffle(2)]
-    return nn.Sequential(*layers)
-
-
-def _dense(inputs: int, outputs: int, hidden: int, layers: int) -> nn.Sequential:
-    sizes = [inputs, *[hidden] * layers]
-    hidden_layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.SiLU())]
-    return nn.Sequential(nn.Flatten(), *hidden_layers, nn.Linear(hidden, outputs))
-
-
-class VAE(LikelihoodModel):
+class VAE(LatentModel):
     """One layer of Gaussian latents; bounded by `log_weights`.
 
     Args:
@@ -97,6 +58,8 @@ class VAE(LikelihoodModel):
         blocks: Residual blocks of a resolution, or hidden layers of "dense".
         downsamplings: Halvings of the resolution between data and latents ("conv").
         spatial: Keep the latents a map, (latents, H / 2^d, W / 2^d): finer, but dearer in KL ("conv").
+        samples: K of the bound that training maximizes; 1 is the ELBO.
+        doubly_reparametrized: Take the doubly-reparametrized gradient of that bound.
 
     Raises:
         ValueError: The space or an option does not fit.
@@ -114,9 +77,14 @@ class VAE(LikelihoodModel):
         blocks: int = 1,
         downsamplings: int = 2,
         spatial: bool = False,
+        samples: int = 1,
+        doubly_reparametrized: bool = False,
     ) -> None:
         super().__init__(space)
         self.likelihood = pixel_likelihood(space, pixels, components)
+        if samples < 1:
+            raise ValueError(f"VAE: samples={samples}; wanted 1 or more")
+        self.samples, self.doubly_reparametrized = samples, doubly_reparametrized
         if network not in NETWORKS:
             raise unknown_name("network of the VAE", network, NETWORKS)
         channels, height, width = space.sizes
@@ -125,8 +93,8 @@ class VAE(LikelihoodModel):
             if spatial:
                 raise ValueError("VAE: spatial latents need network='conv'; a dense network has no map")
             self.latent_shape: tuple[int, ...] = (latents,)
-            self.encoder = _dense(space.num_dims, 2 * latents, filters, blocks)
-            decoder = _dense(latents, outputs * height * width, filters, blocks)
+            self.encoder = dense(space.num_dims, 2 * latents, filters, blocks)
+            decoder = dense(latents, outputs * height * width, filters, blocks)
             self.decoder = nn.Sequential(decoder, nn.Unflatten(1, (outputs, height, width)))
         else:
             factor = 2**downsamplings
@@ -137,6 +105,7 @@ class VAE(LikelihoodModel):
                 )
             small = (height // factor, width // factor)
             self._build_conv(channels, outputs, latents, small, filters, blocks, downsamplings, spatial)
+        self.layers = {"z": self.latent_shape}
         self._start_sane()
 
     def _build_conv(
@@ -153,13 +122,13 @@ class VAE(LikelihoodModel):
         sizes = (filters, blocks, downsamplings)
         if spatial:
             self.latent_shape = (latents, *small)
-            self.encoder = _conv_encoder(channels, 2 * latents, *sizes)
-            self.decoder = _conv_decoder(latents, outputs, *sizes)
+            self.encoder = conv_encoder(channels, 2 * latents, *sizes)
+            self.decoder = conv_decoder(latents, outputs, *sizes)
             return
         features, sites = filters // 2 or 1, small[0] * small[1]
         self.latent_shape = (latents,)
         self.encoder = nn.Sequential(
-            _conv_encoder(channels, features, *sizes),
+            conv_encoder(channels, features, *sizes),
             nn.Flatten(),
             nn.SiLU(),
             nn.Linear(features * sites, 2 * latents),
@@ -167,7 +136,7 @@ class VAE(LikelihoodModel):
         self.decoder = nn.Sequential(
             nn.Linear(latents, features * sites),
             nn.Unflatten(1, (features, *small)),
-            _conv_decoder(features, outputs, *sizes),
+            conv_decoder(features, outputs, *sizes),
         )
 
     def _start_sane(self) -> None:
@@ -195,42 +164,81 @@ class VAE(LikelihoodModel):
         """Mean and log standard deviation of q(z | x), (B, *latent_shape), of integers x, (B, C, H, W)."""
         levels = (x - self.space.offset).to(self.dtype)
         mean, raw = self.encoder(levels * (2 / (self.space.levels - 1)) - 1).to(self.dtype).chunk(2, dim=1)
-        return mean, MAX_LOG_STD * torch.tanh(raw / MAX_LOG_STD)
+        return mean, bounded(raw)
 
     def decode(self, z: Tensor) -> PixelDistribution:
         """P(x | z) over levels from 0, of latents z, (B, *latent_shape)."""
         return self.likelihood(self.decoder(z))
 
-    def log_weights(self, x: Tensor, k: int, generator: Noise) -> LogWeights:
-        """log P(x | z) + log p(z) − log q(z | x) of k latents of each datum.
+    def generate(self, n: int, choose: Choose) -> PixelDistribution:
+        return self.decode(choose("z", standard_normal(self, n, self.latent_shape)))
 
-        Args:
-            x: Integers of the space, (B, C, H, W).
-            k: Draws of each datum; all k · B are decoded at once, so split a large k.
-            generator: Noise of the latents.
+    def infer(self, x: Tensor, k: int, generator: Noise) -> Inference:
+        return self._infer(x, k, generator)
 
-        Returns:
-            Terms "log_likelihood", "log_prior" and "minus_log_q", (k, B), nats.
-
-        Raises:
-            SpaceMismatchError: x is not of the model's space.
-        """
+    def _infer(self, x: Tensor, k: int, generator: Noise, *, hold_q: bool = False) -> Inference:
+        """`infer`; with `hold_q`, log q has a gradient through z alone."""
         x = self.space.validate(x)
         mean, log_std = self.encode(x)
         noise = randomness.normal((k, *mean.shape), generator, device=mean.device, dtype=mean.dtype)
-        z = mean + log_std.exp() * noise  # (k, B, *latent_shape)
+        z = Gaussian(mean, log_std).draw(noise)  # (k, B, *latent_shape)
+        log_q = Gaussian(mean.detach(), log_std.detach()).log_prob(z) if hold_q else _log_density(noise, log_std)
         levels = (x - self.space.offset).repeat(k, 1, 1, 1)  # (k B, C, H, W)
-        constant = 0.5 * math.log(2 * math.pi)
-        return LogWeights(
-            {
-                "log_likelihood": self.decode(z.flatten(0, 1)).log_prob(levels).unflatten(0, (k, len(x))),
-                "log_prior": -(0.5 * z**2 + constant).flatten(2).sum(2),
-                "minus_log_q": (0.5 * noise**2 + log_std + constant).flatten(2).sum(2),
-            }
-        )
+        terms = {"log_likelihood": self.decode(z.flatten(0, 1)).log_prob(levels).unflatten(0, (k, len(x)))}
+        zero = torch.zeros_like(mean)
+        terms |= latent_terms("z", self.layers, Gaussian(zero, zero).log_prob(z), log_q)
+        return Inference({"z": z}, LogWeights(terms))
 
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """Draw n data, (n, C, H, W) int64; `temperature` below 1 draws likelier latents and pixels."""
-        z = randomness.normal((n, *self.latent_shape), generator, device=self.device, dtype=self.dtype)
-        return self.decode(temperature * z).sample(generator=generator, temperature=temperature) + self.space.offset
+    def training_objective(self, x: Tensor, generator: Noise) -> Tensor:
+        """−log (1/K) Σ w_k with K = `samples`, nats, (B,)."""
+        if not self.doubly_reparametrized:
+            return -log_mean_exp(self.log_weights(x, self.samples, generator).total)
+        inference = self._infer(x, self.samples, generator, hold_q=True)
+        log_weights, z = inference.weights.total, inference.latents["z"]
+        share = torch.softmax(log_weights.detach(), dim=0)  # (k, B)
+        if z.requires_grad:
+            weight = share.to(z.dtype).view(*share.shape, *[1] * (z.ndim - 2))
+            z.register_hook(lambda gradient: gradient * weight)
+        surrogate = -(share * log_weights).sum(0)
+        # The value is the bound, the gradient the surrogate's.
+        return -log_mean_exp(log_weights.detach()) + (surrogate - surrogate.detach())
+
+
+def _log_density(noise: Tensor, log_std: Tensor) -> Tensor:
+    """log N(mean + std noise; mean, std²): as `Gaussian.log_prob`, without dividing what was just multiplied."""
+    zero = torch.zeros_like(log_std)
+    return Gaussian(zero, zero).log_prob(noise) - log_std
+
+
+def iwae(
+    space: Space,
+    *,
+    samples: int = 50,
+    doubly_reparametrized: bool = False,
+    latents: int = 50,
+    pixels: str | None = None,
+    components: int | None = None,
+    network: str = "dense",
+    filters: int = 200,
+    blocks: int = 2,
+    downsamplings: int = 2,
+    spatial: bool = False,
+) -> VAE:
+    """A VAE trained with the importance-weighted bound of `samples` draws; other options as for `VAE`.
+
+    Raises:
+        ValueError: See `VAE`.
+    """
+    return VAE(
+        space,
+        samples=samples,
+        doubly_reparametrized=doubly_reparametrized,
+        latents=latents,
+        pixels=pixels,
+        components=components,
+        network=network,
+        filters=filters,
+        blocks=blocks,
+        downsamplings=downsamplings,
+        spatial=spatial,
+    )
