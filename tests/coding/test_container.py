@@ -41,6 +41,7 @@ HEADER = Header(
     dtype="uint8",
     layout={"kind": "array", "name": "mnist5k-test.npy"},
 )
+LABELLED = {"kind": "image", "shape": [1, 4, 4], "levels": 256}
 
 
 @pytest.fixture
@@ -184,6 +185,13 @@ def test_every_single_flipped_byte_of_the_frame_is_noticed(coded) -> None:
         {"fields": {"space": {"kind": "image", "shape": [1, 4, 4], "levels": 300}}},
         {"fields": {"space": {"kind": "image", "shape": None, "levels": 256}}},
         {"fields": {"space": {"kind": "image", "shape": [1, 10**9, 10**9], "levels": 256}}},
+        {"fields": {"conditions": ["label"]}},
+        {"fields": {"conditions": "label"}},
+        {"fields": {"conditions": [["label"]]}},
+        {"fields": {"conditions": ["../x"], "space": {**LABELLED, "conditions": {"../x": 2}}}},
+        {"fields": {"conditions": ["label"], "space": {**LABELLED, "conditions": {"label": 2**40}}}},
+        {"fields": {"conditions": ["label"], "space": {**LABELLED, "conditions": ["label"]}}},
+        {"fields": {"conditions": ["label"], "space": {**LABELLED, "conditions": {"label": 2}}}},
         {"fields": b"[]"},
         {"fields": b"{" * 100},
         {"fields": b"[" * 20_000},

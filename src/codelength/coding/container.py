@@ -284,9 +284,10 @@ def _typed(fields: dict[str, Any], name: str, kind: type) -> Any:
 
 def _check_conditions(header: Header) -> None:
     """Raise ValueError unless the conditions are named in the space, with numbers of classes that can be."""
+    known = header.space.conditions if isinstance(header.space.conditions, dict) else {}
     for name in header.conditions:
-        classes = header.space.conditions.get(name) if isinstance(name, str) else None
-        if not (isinstance(classes, int) and 1 <= classes <= MAX_CLASSES and name.isidentifier()):
+        classes = known.get(name) if isinstance(name, str) and name.isidentifier() else None
+        if not (isinstance(classes, int) and 1 <= classes <= MAX_CLASSES):
             raise ValueError(f"condition {name!r} has {classes} classes")
 
 

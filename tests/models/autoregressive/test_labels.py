@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -28,6 +29,13 @@ def striped(n: int, seed: int) -> tuple[Tensor, Tensor]:
     patterns = torch.stack([grid[:, None].expand(4, 4), grid.expand(4, 4), torch.zeros(4, 4, dtype=torch.long)])
     flips = torch.rand((n, 1, 4, 4), generator=generator) < NOISE
     return patterns[label].unsqueeze(1) ^ flips.long(), label
+
+
+@cache
+def told_model(system: str) -> LikelihoodModel:
+    """A model trained with its labels; no test changes it."""
+    x, label = striped(2000, 0)
+    return trained(system, label, x)
 
 
 def trained(system: str, told: Tensor | None, x: Tensor) -> LikelihoodModel:
@@ -59,9 +67,8 @@ def cost(model: LikelihoodModel, x: Tensor, label: Tensor) -> tuple[float, float
 
 @pytest.mark.parametrize("system", CLASSES)
 def test_a_wrong_label_costs_nats(system):
-    x, label = striped(2000, 0)
     held_out, right = striped(500, 1)
-    model, plain = trained(system, label, x), trained(system, None, x)
+    model, plain = told_model(system), trained(system, None, striped(2000, 0)[0])
     mean, error = cost(model, held_out, right)
     # Truth: two patterns differ in 8 pixels, each of which costs log(0.9 / 0.1) more, 4 in 5 times: 14 nats.
     truth = 8 * (1 - 2 * NOISE) * math.log((1 - NOISE) / NOISE)
@@ -81,18 +88,16 @@ def test_a_wrong_label_costs_nats(system):
 
 def test_labels_without_meaning_cost_nothing():
     """Control: a model trained with labels drawn anew, whose wrong labels are as good as the right ones."""
-    x, label = striped(2000, 0)
+    x, _ = striped(2000, 0)
     drawn = torch.randint(3, (len(x),), generator=torch.Generator().manual_seed(5))
     mean, error = cost(trained("made", drawn, x), *striped(500, 1))
     assert abs(mean) < 0.5
-    assert cost(trained("made", label, x), *striped(500, 1))[0] > abs(mean) + 5 * error
+    assert cost(told_model("made"), *striped(500, 1))[0] > abs(mean) + 5 * error
 
 
 @pytest.mark.parametrize("system", CLASSES)
 def test_samples_show_their_class(system):
-    x, label = striped(2000, 0)
-    model = trained(system, label, x)
-    told = torch.arange(3).repeat_interleave(60)
+    model, told = told_model(system), torch.arange(3).repeat_interleave(60)
     drawn = model.sample(180, torch.Generator().manual_seed(0), label=told)
     patterns = torch.stack([striped(400, 2)[0][striped(400, 2)[1] == c].double().mean(0).round() for c in range(3)])
     distance = (drawn.unsqueeze(1) != patterns.long()).flatten(2).sum(2)  # (180, 3)
