@@ -22,6 +22,8 @@ _PUBLIC: dict[str, str] = {
     "AutoregressiveModel": "codelength.models.autoregressive.base",
     "MADE": "codelength.models.autoregressive.made",
     "OrderingEnsemble": "codelength.models.autoregressive.made_ensemble",
+    "ImageTransformer": "codelength.models.autoregressive.image_transformer",
+    "SparseTransformer": "codelength.models.autoregressive.sparse_transformer",
     "PixelCNNPP": "codelength.models.autoregressive.pixelcnn_pp",
     "MeanField": "codelength.models.baselines.mean_field",
     "Uniform": "codelength.models.baselines.uniform",
