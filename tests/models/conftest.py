@@ -59,6 +59,8 @@ LATTICE = {**WINDOW, "message_width": 3, "crop": 2}
 PLAIN_WINDOW = {"rows": 2, "reach": 2, "width": 6, "layers": 1, "pixels": "categorical"}
 IMAGE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 GRID = {"block": "2d", "query": [2, 1], "memory": [1, 1]}
+GATED = {"filters": 4, "layers": 3, "first_kernel": 3}
+PRE_IMAGE = {**IMAGE, **GRID, "norm": "pre", "pixels": "categorical"}
 SPARSE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 MIXED = {"pixels": "logistic_mixture", "components": 2}
 ROWS = [
@@ -94,6 +96,13 @@ ROWS = [
     Row("quantized", COLOUR, {"base": "causal_window", "options": {**WINDOW, "pixels": "logistic_mixture"}}),
     Row("quantized", TWO_CHANNELS, {"base": "causal_window", "options": PLAIN_WINDOW, "activations": 8}),
     Row("quantized", LABELLED, {"base": "causal_window", "options": {**WINDOW, "class_conditional": True}}),
+    Row(
+        "quantized", GREY, {"base": "image_transformer", "options": {**IMAGE, "query": 2, "memory": 1, "components": 2}}
+    ),
+    Row("quantized", TWO_CHANNELS, {"base": "image_transformer", "options": PRE_IMAGE}),
+    Row("quantized", LABELLED, {"base": "sparse_transformer", "options": {**SPARSE, "class_conditional": True}}),
+    Row("quantized", SIGNED, {"base": "gated_pixelcnn", "options": GATED}),
+    Row("quantized", LABELLED, {"base": "gated_pixelcnn", "options": {**GATED, "class_conditional": True}}),
     Row("quantized", BINARY, {"base": "causal_window", "options": {"rows": 2, "reach": 2, "width": 6}}),
     Row("pixelrnn", GREY, {**RNN, "pixels": "categorical"}),
     Row("pixelrnn", COLOUR, {**RNN}),
@@ -152,6 +161,9 @@ ROWS = [
     Row("vae", BINARY, {"latents": 2, "network": "dense", "filters": 4}),
     Row("vae", COLOUR, {"latents": 2, "filters": 4, "downsamplings": 1, "spatial": True}),
     Row("vae", SIGNED, {"latents": 1, "filters": 4, "downsamplings": 1, "pixels": "categorical"}),
+    Row("iaf_vae", GREY, {"latents": 2, "filters": 4, "resolutions": 1, "components": 2}),
+    Row("iaf_vae", WIDE_COLOUR, {"latents": 1, "filters": 4, "resolutions": 1, "blocks": 1, "iaf": 2, "components": 2}),
+    Row("iaf_vae", BINARY, {"latents": 2, "filters": 4, "resolutions": 1, "iaf": 0, "free_bits": 0.1}),
     Row("iwae", GREY, {"latents": 2, "filters": 4, "samples": 3, "components": 2}),
     Row("iwae", BINARY, {"latents": 2, "filters": 4, "blocks": 1, "samples": 3, "doubly_reparametrized": True}),
 ]

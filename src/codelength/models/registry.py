@@ -40,6 +40,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "nice": ("flows", "codelength.models.flows.nice:dequantized_nice"),
     "maf": ("flows", "codelength.models.flows.maf:dequantized_maf"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),
+    "iaf_vae": ("latent", "codelength.models.latent.iaf_vae:IAFVAE"),
     "iwae": ("latent", "codelength.models.latent.vae:iwae"),
 }
 
