@@ -49,7 +49,7 @@ class Row:
 
 
 NET = {"filters": 4, "blocks": 1, "stages": 2}
-GATED = {"filters": 6, "layers": 2, "first_kernel": 3, "head_filters": 6}
+STACK = {"filters": 6, "layers": 2, "first_kernel": 3, "head_filters": 6}
 PLUS_NOISE = {"noise_couplings": 2, "noise_blocks": 1}
 PLUS = {"couplings": [2, 1, 1], "filters": 4, "blocks": 1, "components": 2, "heads": 2, **PLUS_NOISE}
 PLUS_UNIFORM = {**PLUS, "dequantization": "uniform", "preprocessing": "marginal", "fold": 2, "heads": 0}
@@ -60,7 +60,7 @@ PLAIN_WINDOW = {"rows": 2, "reach": 2, "width": 6, "layers": 1, "pixels": "categ
 IMAGE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 GRID = {"block": "2d", "query": [2, 1], "memory": [1, 1]}
 GATED = {"filters": 4, "layers": 3, "first_kernel": 3}
-PRE_IMAGE = {**IMAGE, **GRID, "norm": "pre", "pixels": "categorical"}
+PRE_IMAGE = {**IMAGE, "query": 4, "memory": 2, "norm": "pre", "pixels": "categorical"}
 SPARSE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 MIXED = {"pixels": "logistic_mixture", "components": 2}
 ROWS = [
@@ -95,15 +95,11 @@ ROWS = [
     Row("quantized", GREY, {"base": "causal_window", "options": WINDOW}),
     Row("quantized", COLOUR, {"base": "causal_window", "options": {**WINDOW, "pixels": "logistic_mixture"}}),
     Row("quantized", TWO_CHANNELS, {"base": "causal_window", "options": PLAIN_WINDOW, "activations": 8}),
-    Row("quantized", LABELLED, {"base": "causal_window", "options": {**WINDOW, "class_conditional": True}}),
     Row(
         "quantized", GREY, {"base": "image_transformer", "options": {**IMAGE, "query": 2, "memory": 1, "components": 2}}
     ),
     Row("quantized", TWO_CHANNELS, {"base": "image_transformer", "options": PRE_IMAGE}),
-    Row("quantized", LABELLED, {"base": "sparse_transformer", "options": {**SPARSE, "class_conditional": True}}),
-    Row("quantized", SIGNED, {"base": "gated_pixelcnn", "options": GATED}),
     Row("quantized", LABELLED, {"base": "gated_pixelcnn", "options": {**GATED, "class_conditional": True}}),
-    Row("quantized", BINARY, {"base": "causal_window", "options": {"rows": 2, "reach": 2, "width": 6}}),
     Row("pixelrnn", GREY, {**RNN, "pixels": "categorical"}),
     Row("pixelrnn", COLOUR, {**RNN}),
     Row("pixelrnn", COLOUR, {**RNN, "pixels": "logistic_mixture", "components": 3}),
@@ -111,19 +107,19 @@ ROWS = [
     Row("pixelrnn", TWO_CHANNELS, {**RNN, "kind": "row_lstm", "pixels": "categorical", "kernel": 5}),
     Row("pixelrnn", LABELLED, {**RNN, "class_conditional": True, "components": 2}),
     Row("pixelrnn", LABELLED, {**RNN, "class_conditional": True, "kind": "row_lstm"}),
-    Row("pixelcnn", GREY, {**GATED, "components": 3}),
-    Row("pixelcnn", COLOUR, {**GATED, "kernel": 5}),
-    Row("pixelcnn", TWO_CHANNELS, {**GATED, "components": 2}),
-    Row("pixelcnn", TWO_CHANNELS, {**GATED, "pixels": "categorical", "filters": 5}),
-    Row("pixelcnn", SIGNED, {**GATED, "pixels": "categorical"}),
-    Row("pixelcnn", LABELLED, {**GATED, "class_conditional": True, "components": 2}),
-    Row("gated_pixelcnn", GREY, {**GATED, "pixels": "categorical"}),
-    Row("gated_pixelcnn", COLOUR, {**GATED, "kernel": 5}),
-    Row("gated_pixelcnn", TWO_CHANNELS, {**GATED, "components": 2}),
-    Row("gated_pixelcnn", TWO_CHANNELS, {**GATED, "pixels": "categorical", "filters": 5}),
-    Row("gated_pixelcnn", TWO_CHANNELS, {**GATED, "components": 2, "channel_masks": True}),
-    Row("gated_pixelcnn", SIGNED, {**GATED, "components": 1}),
-    Row("gated_pixelcnn", LABELLED, {**GATED, "class_conditional": True, "components": 2}),
+    Row("pixelcnn", GREY, {**STACK, "components": 3}),
+    Row("pixelcnn", COLOUR, {**STACK, "kernel": 5}),
+    Row("pixelcnn", TWO_CHANNELS, {**STACK, "components": 2}),
+    Row("pixelcnn", TWO_CHANNELS, {**STACK, "pixels": "categorical", "filters": 5}),
+    Row("pixelcnn", SIGNED, {**STACK, "pixels": "categorical"}),
+    Row("pixelcnn", LABELLED, {**STACK, "class_conditional": True, "components": 2}),
+    Row("gated_pixelcnn", GREY, {**STACK, "pixels": "categorical"}),
+    Row("gated_pixelcnn", COLOUR, {**STACK, "kernel": 5}),
+    Row("gated_pixelcnn", TWO_CHANNELS, {**STACK, "components": 2}),
+    Row("gated_pixelcnn", TWO_CHANNELS, {**STACK, "pixels": "categorical", "filters": 5}),
+    Row("gated_pixelcnn", TWO_CHANNELS, {**STACK, "components": 2, "channel_masks": True}),
+    Row("gated_pixelcnn", SIGNED, {**STACK, "components": 1}),
+    Row("gated_pixelcnn", LABELLED, {**STACK, "class_conditional": True, "components": 2}),
     Row("pixelcnn_pp", GREY, {**NET, "components": 2}),
     Row("pixelcnn_pp", GREY, {"filters": 3, "blocks": 2, "stages": 1, "pixels": "categorical"}),
     Row("pixelcnn_pp", COLOUR, {**NET, "pixels": "logistic_mixture", "components": 3}),
@@ -164,6 +160,10 @@ ROWS = [
     Row("iaf_vae", GREY, {"latents": 2, "filters": 4, "resolutions": 1, "components": 2}),
     Row("iaf_vae", WIDE_COLOUR, {"latents": 1, "filters": 4, "resolutions": 1, "blocks": 1, "iaf": 2, "components": 2}),
     Row("iaf_vae", BINARY, {"latents": 2, "filters": 4, "resolutions": 1, "iaf": 0, "free_bits": 0.1}),
+    Row("draw", GREY, {"steps": 2, "latents": 1, "hidden": 5, "write": 2, "components": 2}),
+    Row("draw", COLOUR, {"steps": 1, "latents": 2, "hidden": 4, "read": 3, "write": 2, "pixels": "bernoulli"}),
+    Row("draw", WIDE_COLOUR, {"steps": 2, "latents": 1, "hidden": 4, "write": 3, "components": 2}),
+    Row("draw", SIGNED, {"steps": 2, "latents": 1, "hidden": 4, "read": 0, "write": 0, "pixels": "categorical"}),
     Row("iwae", GREY, {"latents": 2, "filters": 4, "samples": 3, "components": 2}),
     Row("iwae", BINARY, {"latents": 2, "filters": 4, "blocks": 1, "samples": 3, "doubly_reparametrized": True}),
 ]

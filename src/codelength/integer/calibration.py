@@ -26,10 +26,16 @@ Seen = dict[str, tuple[list[Tensor], list[Tensor]]]
 
 def _recorder(inputs: list[Tensor], outputs: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def record(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        inputs.append(given[0].detach().flatten(0, -2))
-        outputs.append(out.detach().flatten(0, -2))
+        inputs.append(_rows(given[0]))
+        outputs.append(_rows(out))
 
     return record
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Channels last: (..., C) of linear layers or (B, C, H, W) of convolutions to (rows, C)."""
+    x = x.detach()
+    return (x.movedim(1, -1) if x.ndim == 4 else x).flatten(0, -2)
 
 
 @contextmanager

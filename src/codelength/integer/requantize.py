@@ -60,12 +60,12 @@ class Requantize(Derived):
 
     def _scaled(self, acc: Tensor, offset: str) -> Tensor:
         derived = self.derived
-        if acc.dtype == torch.int32:
+        if acc.dtype != torch.float32:
             return (acc.double() * derived["m64"]).add_(derived[f"{offset}64"])
         return (acc * derived["m32"]).add_(derived[f"{offset}32"])
 
     def forward(self, acc: Tensor) -> Tensor:
-        """(..., C) float32 or int32 integers -> (..., C) float32 integers in [low, high]."""
+        """(..., C) sums: float32, or wider as int32 or float64 -> (..., C) float32 integers in [low, high]."""
         return self._scaled(acc, "b").floor_().clamp_(self.low, self.high).float()
 
     def index(self, acc: Tensor) -> Tensor:

@@ -125,6 +125,12 @@ class RoundedLinear:
     steps: Tensor
     offsets: Tensor
 
+    def take(self, rows: Tensor) -> RoundedLinear:
+        """The same with these outputs, in this order."""
+        layer = IntegerLinear(self.layer.weight.shape[1], len(rows), self.layer.low, self.layer.high)
+        layer.weight.copy_(self.layer.weight[rows])
+        return RoundedLinear(layer, self.steps[rows], self.offsets[rows])
+
 
 def unit_steps(layer: nn.Linear, activation: Activation) -> Tensor:
     """The real size of one unit of a layer's sums, float64 (N,), by its own weights."""

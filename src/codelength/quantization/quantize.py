@@ -27,6 +27,9 @@ from codelength.training.batches import take
 # system -> "module:name" of its Quantizer.
 QUANTIZERS: dict[str, str] = {
     "causal_window": "codelength.quantization.causal_window:QUANTIZER",
+    "gated_pixelcnn": "codelength.quantization.gated_pixelcnn:QUANTIZER",
+    "image_transformer": "codelength.quantization.pixel_transformer:QUANTIZER",
+    "sparse_transformer": "codelength.quantization.pixel_transformer:QUANTIZER",
 }
 DEFAULT_CALIBRATION = 512
 Say = Callable[[str], None]

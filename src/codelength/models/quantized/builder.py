@@ -9,9 +9,12 @@ from codelength.errors import UsageError, unknown_name
 from codelength.models.autoregressive.base import AutoregressiveModel
 from codelength.space import Space
 
-# system -> "module:class" of its integer form; the class takes the system's options and bits=.
+# system -> "module:builder" of its integer form; the builder takes the system's options and bits=.
 INTEGER_FORMS: dict[str, str] = {
     "causal_window": "codelength.models.quantized.causal_window:IntegerCausalWindow",
+    "gated_pixelcnn": "codelength.models.quantized.gated_pixelcnn:IntegerGatedPixelCNN",
+    "image_transformer": "codelength.models.quantized.pixel_transformer:integer_image_transformer",
+    "sparse_transformer": "codelength.models.quantized.pixel_transformer:integer_sparse_transformer",
 }
 ACTIVATION_BITS = range(8, 13)
 

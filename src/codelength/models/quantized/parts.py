@@ -89,7 +89,10 @@ def stream_requantize(activation: Activation, unit: float = STREAM) -> Requantiz
 def add_exact(*sums: tuple[IntegerLinear, Tensor]) -> Tensor:
     """The sum of several layers' sums: float32 where it provably stays within 2^24, else int32."""
     first, *others = (tensor for _, tensor in sums)
-    if any(tensor.dtype == torch.int32 for _, tensor in sums) or sum(layer.derived["bound"] for layer, _ in sums) > EXACT:
+    if (
+        any(tensor.dtype == torch.int32 for _, tensor in sums)
+        or sum(layer.derived["bound"] for layer, _ in sums) > EXACT
+    ):
         first, others = first.to(torch.int32), [other.to(torch.int32) for other in others]
     for other in others:
         first = first + other
