@@ -1,7 +1,7 @@
 """Files of coded items: a model, integers and a container brought together.
 
 `compress` codes items chunk by chunk and `Archive` decodes any chunk again. The codec is chosen by what the model can do and
-is named in the file; a new family of codecs is one entry of CODECS.
+is named in the file; a new family of codecs is one entry of `registry.CODECS`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,57 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codelength.coding import autoregressive, integer_codec
+from codelength.coding import autoregressive
 from codelength.coding.conditions import checked_conditions, decode_conditions, encode_conditions
 from codelength.coding.container import MAX_CHUNK_ITEMS, Chunk, Container, Fingerprint, Header, write_container
 from codelength.coding.machine import machine_class, require_machine
+from codelength.coding.registry import CODECS, Codec, codec_of
 from codelength.errors import CodecError, UsageError
-from codelength.models.base import LikelihoodModel, can
+from codelength.models.base import LikelihoodModel
 from codelength.run import Run
 
 DEFAULT_CHUNK = 512
 DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "int64", "uint32")
 
+__all__ = ["CODECS", "Archive", "codec_of", "compress", "dtype_of", "load_coder", "model_hash"]
+
 # (items done, items in all)
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Codec:
-    """The functions of one family's codec.
-
-    Args:
-        encode: (model, x, batch=, threads=, **conditions) -> stream.
-        decode: (model, stream, count, batch=, threads=, **conditions) -> x.
-        batch: (model, batch) -> items that are coded in lockstep.
-        portable: Whether any machine computes the same codes: then the file names no machine class.
-    """
-
-    encode: Callable[..., bytes]
-    decode: Callable[..., Tensor]
-    batch: Callable[[LikelihoodModel, int], int]
-    portable: bool = False
-
-
-CODECS: dict[str, Codec] = {
-    autoregressive.CODEC: Codec(autoregressive.encode, autoregressive.decode, autoregressive.lockstep_batch),
-    integer_codec.CODEC: Codec(integer_codec.encode, integer_codec.decode, integer_codec.lockstep_batch, portable=True),
-}
-
-
-def codec_of(model: LikelihoodModel) -> str:
-    """Name of the codec for a model.
-
-    Raises:
-        CodecError: The model is not exact, or no codec knows its interface.
-    """
-    if model.measure != "mass" or not can(model, "log_prob"):
-        raise CodecError(
-            f"{type(model).__name__} gives a bound or a density, no exact probability of the integers; choose a run of "
-            "an autoregressive or mean-field model"
-        )
-    autoregressive.require_steps(model)
-    return integer_codec.CODEC if getattr(model, "exact_integers", False) else autoregressive.CODEC
 
 
 def model_hash(model: LikelihoodModel, description: str = "") -> str:

@@ -1,0 +1,119 @@
+"""The codecs by name and version: what a file's header may say, and who answers.
+
+A codec turns items of one model into a stream and back. A family adds its own by one entry of CODECS; the container, the commands,
+`measure_coding` and the checks against hashes need no change. Entries are imported when they are asked for. A name ends in a version: a
+change of the stream is a new name, and the old entry stays while its files should be read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from codelength.coding import autoregressive, integer_codec
+from codelength.errors import CodecError
+from codelength.models.base import LikelihoodModel, can
+
+
+class Encode(Protocol):
+    """Items to a stream: (model, x, *, batch: int, threads: int, **conditions: Tensor) -> bytes.
+
+    A function of its arguments alone: no clock, no state kept between calls. x is (N, *space.sizes), conditions (N,) each.
+    """
+
+    def __call__(self, *args: Any, **options: Any) -> bytes: ...
+
+
+class Decode(Protocol):
+    """A stream back to items: (model, stream: bytes, count: int, *, batch: int, threads: int, **conditions: Tensor) -> x, int64.
+
+    Raises:
+        CodecError: The stream was not written with this model. It need not notice: hashes of the integers do. But it must end, in memory
+            that follows from `count` and the stream's length, whatever the stream holds.
+    """
+
+    def __call__(self, *args: Any, **options: Any) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Codec:
+    """The functions of one family's codec.
+
+    Args:
+        encode: (model, x, batch=, threads=, **conditions) -> stream.
+        decode: (model, stream, count, batch=, threads=, **conditions) -> x.
+        batch: (model, batch) -> items that are coded in lockstep.
+        accepts: Whether it codes this model.
+        portable: Whether any machine computes the same codes: then the file names no machine class.
+    """
+
+    encode: Encode
+    decode: Decode
+    batch: Callable[[LikelihoodModel, int], int]
+    accepts: Callable[[LikelihoodModel], bool]
+    portable: bool = False
+
+
+class Registry(Mapping[str, Codec]):
+    """Codecs by name; an entry "module:name" is imported when it is asked for."""
+
+    def __init__(self, entries: Mapping[str, Codec | str]) -> None:
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> Codec:
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            module, _, attribute = entry.partition(":")
+            entry = self._entries[name] = getattr(importlib.import_module(module), attribute)
+        if not isinstance(entry, Codec):
+            raise TypeError(f"codec {name}: {entry!r} is no Codec")
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _exact(model: LikelihoodModel) -> bool:
+    return model.measure == "mass" and all(can(model, name) for name in ("log_prob", "schedule", "init_state", "step"))
+
+
+def _integers(model: LikelihoodModel) -> bool:
+    return _exact(model) and bool(getattr(model, "exact_integers", False))
+
+
+# name/version -> its Codec, or "module:name" of one; the first that accepts a model codes it. A new family: one line here.
+CODECS = Registry(
+    {
+        integer_codec.CODEC: Codec(
+            integer_codec.encode, integer_codec.decode, integer_codec.lockstep_batch, _integers, portable=True
+        ),
+        autoregressive.CODEC: Codec(
+            autoregressive.encode, autoregressive.decode, autoregressive.lockstep_batch, _exact
+        ),
+    }
+)
+
+
+def codec_of(model: LikelihoodModel) -> str:
+    """Name of the codec for a model.
+
+    Raises:
+        CodecError: No codec accepts it.
+    """
+    for name, codec in CODECS.items():
+        if codec.accepts(model):
+            return name
+    if model.measure != "mass" or not can(model, "log_prob"):
+        raise CodecError(
+            f"{type(model).__name__} gives a bound or a density, no exact probability of the integers, and no codec of its "
+            "family is known; choose a run of an autoregressive or mean-field model"
+        )
+    autoregressive.require_steps(model)
+    raise CodecError(f"no codec accepts {type(model).__name__}; choose another run")
