@@ -41,6 +41,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "maf": ("flows", "codelength.models.flows.maf:dequantized_maf"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),
     "iaf_vae": ("latent", "codelength.models.latent.iaf_vae:IAFVAE"),
+    "draw": ("latent", "codelength.models.latent.draw:DRAW"),
     "iwae": ("latent", "codelength.models.latent.vae:iwae"),
 }
 

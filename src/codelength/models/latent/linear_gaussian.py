@@ -8,6 +8,7 @@ orthogonal, so that S is diagonal and independent latents can be exact.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,7 @@ class LinearGaussianVAE(LikelihoodModel):
         bias = torch.randn(dims, generator=generator, dtype=torch.float64)
         posterior = torch.linalg.inv(torch.eye(latent_dims, dtype=torch.float64) + weight.T @ weight / noise**2)
         std = posterior.diagonal().sqrt()
+        self.layers = {"z": (latent_dims,)}
         self.weight, self.bias = nn.Parameter(weight.to(default)), nn.Parameter(bias.to(default))
         self.log_noise = nn.Parameter(torch.tensor(math.log(noise), dtype=default))
         self.encoder = nn.Parameter((posterior @ weight.T / noise**2).to(default))
@@ -87,9 +89,18 @@ class LinearGaussianVAE(LikelihoodModel):
             }
         )
 
+    def log_likelihood(self, x: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """log p(x | z) of reals x, (n, D), nats, (n,); the prior is N(0, I), so that z is its own noise."""
+        residual = (x - self.bias - noise["z"] @ self.weight.T) * torch.exp(-self.log_noise)
+        return -(0.5 * residual**2 + self.log_noise + 0.5 * math.log(2 * math.pi)).sum(1)
+
     @torch.no_grad()
-    def sample(self, n: int, generator: Noise) -> Tensor:
-        """Draw n reals, (n, D)."""
+    def simulate(self, n: int, generator: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        """n reals, (n, D), with their latents: exact draws from the posterior of each."""
         z = randomness.normal((n, self.weight.shape[1]), generator, device=self.device, dtype=self.dtype)
         noise = randomness.normal((n, len(self.bias)), generator, device=self.device, dtype=self.dtype)
-        return z @ self.weight.T + self.bias + self.log_noise.exp() * noise
+        return z @ self.weight.T + self.bias + self.log_noise.exp() * noise, {"z": z}
+
+    def sample(self, n: int, generator: Noise) -> Tensor:
+        """Draw n reals, (n, D)."""
+        return self.simulate(n, generator)[0]
