@@ -15,7 +15,6 @@ from codelength import Space, build_model
 from codelength.cli.main import codelength
 from codelength.coding import integer_codec
 from codelength.coding.codec import Archive, compress
-from codelength.data.dataset import Split
 from codelength.errors import CodecError, TrainingError, UsageError
 from codelength.integer import exact_kernel, observe
 from codelength.integer.rounding import Activation, fit_activation, round_compensated, round_linear, weight_steps
@@ -31,41 +30,14 @@ SPACE = Space.image(3, 6, 5, 32)
 OPTIONS = {"rows": 2, "reach": 3, "width": 24, "layers": 3, "head_width": 16, "components": 3}
 
 
-def smooth_images(n: int, space: Space = SPACE, seed: int = 0) -> np.ndarray:
-    """Images that a window can predict: a plane with noise."""
-    rng = np.random.default_rng(seed)
-    channels, height, width = space.sizes
-    slope = rng.normal(0, 1, (n, channels, 2, 1, 1))
-    plane = slope[:, :, 0] * np.arange(height)[:, None] + slope[:, :, 1] * np.arange(width)
-    level = rng.uniform(0.2, 0.8, (n, 1, 1, 1)) * space.levels
-    return np.clip(level + plane + rng.normal(0, 0.7, plane.shape), 0, space.levels - 1).round().astype(np.uint8)
-
-
-def trained(space: Space = SPACE, **options: object) -> torch.nn.Module:
-    """A float model trained for a moment, so that its outputs mean something."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = build_model("causal_window", space, **{**OPTIONS, **options})
-    x = torch.from_numpy(smooth_images(64, space)).long()
-    conditions = {"label": torch.arange(64) % 2} if model.conditioning else {}
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(60):
-        loss = model.training_objective(x, generator, **conditions).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model.eval()
+@pytest.fixture(scope="module")
+def model(train):
+    return train("causal_window", SPACE, OPTIONS, steps=60)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def split():
-    return Split(smooth_images(64))
+def split(split_of):
+    return split_of(SPACE)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +46,8 @@ def integer(model, split):
 
 
 @pytest.fixture(scope="module")
-def x():
-    return torch.from_numpy(smooth_images(24, seed=7)).long()
+def x(images):
+    return torch.from_numpy(images(24, SPACE, seed=7)).long()
 
 
 def cost(integer, model, x) -> float:
@@ -191,16 +163,12 @@ def test_levels_that_do_not_exist_are_refused():
         integer_codec._decode_channel(channel, Upwards())
 
 
-def test_classes_reach_the_integer_network():
+def test_classes_reach_the_integer_network(train, images, split_of):
     space = Space.image(1, 6, 5, 32, conditions={"label": 2})
-    model = trained(space, class_conditional=True)
-    with torch.no_grad():
-        for bias in model.class_biases:
-            bias.weight.normal_(generator=torch.Generator().manual_seed(0))
-    data = Split(smooth_images(64, space), conditions={"label": np.arange(64) % 2})
     options = {**OPTIONS, "class_conditional": True}
-    integer = quantize_model(copy.deepcopy(model), "causal_window", options, data, bits=10)
-    x, label = torch.from_numpy(smooth_images(16, space, 3)).long(), torch.arange(16) % 2
+    model = train("causal_window", space, options)
+    integer = quantize_model(copy.deepcopy(model), "causal_window", options, split_of(space), bits=10)
+    x, label = torch.from_numpy(images(16, space, 3)).long(), torch.arange(16) % 2
     with torch.no_grad():
         mine, other = integer.log_prob(x, label=label), integer.log_prob(x, label=1 - label)
         assert not torch.equal(mine, other)
@@ -251,10 +219,10 @@ def test_gradients_pass_straight_through():
     assert x.grad.flatten().tolist() == pytest.approx([1.0, 0.0])
 
 
-def test_simulated_rounding_ends(model):
+def test_simulated_rounding_ends(model, x):
     layer = copy.deepcopy(model)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
-    x = torch.from_numpy(smooth_images(4)).long()
+    x = x[:4]
     score = layer.log_prob(x)
     activation = Activation(torch.full((24,), 0.3), torch.zeros(24), 8)
     with simulated_rounding(layer, {"hidden.0": activation}):
@@ -319,10 +287,9 @@ def test_a_quantized_run_is_a_run(run, split, x, tmp_path):
     )  # the type that a program runs in changes nothing
 
 
-def test_systems_without_an_integer_form_are_refused(split, tmp_path):
-    model = build_model("mean_field", SPACE)
+def test_systems_without_an_integer_form_are_refused(model, split):
     with pytest.raises(UsageError, match="unknown system that can be quantized 'mean_field'"):
-        quantize_model(model, "mean_field", {}, split)
+        quantize_model(build_model("mean_field", SPACE), "mean_field", {}, split)
     with pytest.raises(UsageError, match="integer form"):
         build_model("quantized", SPACE, base="mean_field")
     with pytest.raises(UsageError, match="8 to 12"):
@@ -330,7 +297,7 @@ def test_systems_without_an_integer_form_are_refused(split, tmp_path):
     with pytest.raises(UsageError, match="does not take the options"):
         build_model("quantized", SPACE, base="causal_window", options={"depth": 3})
     with pytest.raises(UsageError, match="0 calibration data"):
-        quantize_model(trained(), "causal_window", OPTIONS, split, calibration=0)
+        quantize_model(model, "causal_window", OPTIONS, split, calibration=0)
 
 
 def test_floats_in_an_integer_model_are_a_bug():

@@ -77,6 +77,7 @@ def weight_steps(scaled: Tensor) -> Tensor:
 def simulate_weight(weight: Tensor, activation: Activation) -> Tensor:
     """The real weights that the rounded ones stand for, gradients straight through."""
     scale = activation.scale.to(weight)
+    scale = scale.repeat(weight.shape[1] // len(scale))  # a convolution's matrix holds its inputs tap by tap
     scaled = weight * scale
     steps = weight_steps(scaled.detach()).unsqueeze(1)
     rounded = scaled / steps

@@ -67,7 +67,10 @@ def simulated_rounding(model: nn.Module, activations: dict[str, Activation]) -> 
         parametrize.register_parametrization(layer, "weight", _RoundedWeight(activation))
 
         def round_inputs(_: nn.Module, given: tuple[Any, ...], activation: Activation = activation) -> tuple[Any, ...]:
-            return (activation.simulate(given[0]), *given[1:])
+            x = given[0]
+            if x.ndim == 4:  # (B, C, H, W): the channels of a convolution come second
+                return (activation.simulate(x.movedim(1, -1)).movedim(-1, 1), *given[1:])
+            return (activation.simulate(x), *given[1:])
 
         hooks.append(layer.register_forward_pre_hook(round_inputs))
     try:
