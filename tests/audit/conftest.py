@@ -65,6 +65,7 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "vae": [{"latents": 2, "network": "dense", "filters": 4, "components": 2}],
     "iaf_vae": [{"latents": 1, "filters": 3, "resolutions": 1, "blocks": 2, "components": 2}],
     "draw": [{"steps": 2, "latents": 1, "hidden": 4, "write": 2, "components": 2}],
+    "hierarchical_vae": [{"latents": [1, 2], "hidden": 4, "components": 2}],
     "iwae": [{"latents": 2, "filters": 4, "samples": 3, "components": 2}],
 }
 SPACES = [Space.image(1, 4, 4, 4), Space.image(3, 2, 2, 6), Space.image(1, 2, 2, 3), Space.image(1, 4, 4, 256)]

@@ -164,6 +164,9 @@ ROWS = [
     Row("draw", COLOUR, {"steps": 1, "latents": 2, "hidden": 4, "read": 3, "write": 2, "pixels": "bernoulli"}),
     Row("draw", WIDE_COLOUR, {"steps": 2, "latents": 1, "hidden": 4, "write": 3, "components": 2}),
     Row("draw", SIGNED, {"steps": 2, "latents": 1, "hidden": 4, "read": 0, "write": 0, "pixels": "categorical"}),
+    Row("hierarchical_vae", GREY, {"latents": [1, 2], "hidden": 4, "components": 2}),
+    Row("hierarchical_vae", COLOUR, {"latents": [2], "hidden": 4, "depth": 1, "pixels": "bernoulli"}),
+    Row("hierarchical_vae", SIGNED, {"latents": [1, 2, 2], "hidden": 4, "inference": "bottom_up", "components": 2}),
     Row("iwae", GREY, {"latents": 2, "filters": 4, "samples": 3, "components": 2}),
     Row("iwae", BINARY, {"latents": 2, "filters": 4, "blocks": 1, "samples": 3, "doubly_reparametrized": True}),
 ]

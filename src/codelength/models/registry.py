@@ -42,6 +42,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "vae": ("latent", "codelength.models.latent.vae:VAE"),
     "iaf_vae": ("latent", "codelength.models.latent.iaf_vae:IAFVAE"),
     "draw": ("latent", "codelength.models.latent.draw:DRAW"),
+    "hierarchical_vae": ("latent", "codelength.models.latent.hierarchical_vae:HierarchicalVAE"),
     "iwae": ("latent", "codelength.models.latent.vae:iwae"),
 }
 
