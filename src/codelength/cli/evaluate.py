@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 @click.option("--samples", type=click.IntRange(1), help="Samples K of a bound; the recipe's by default.")
 @click.option("--seed", type=int, help="Seed of the bound's noise; the recipe's by default.")
 @click.option("--batch-size", type=click.IntRange(1), help="Examples a batch; changes no number.")
+@click.option(
+    "--examples", type=click.IntRange(1), help="Score a seeded sample of so many data; the record lists them."
+)
+@click.option(
+    "--ais", "ais", type=click.IntRange(1), metavar="STEPS", help="Anneal with STEPS temperatures (latent models)."
+)
+@click.option("--chains", type=click.IntRange(1), default=16, show_default=True, help="Chains a datum of --ais.")
+@click.option(
+    "--simulate", type=click.IntRange(1), metavar="N", help="With --ais: interval on N data of the model itself."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to keep the record of a FILE.py:NAME in.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def command(
@@ -39,6 +49,10 @@ def command(
     samples: int | None,
     seed: int | None,
     batch_size: int | None,
+    examples: int | None,
+    ais: int | None,
+    chains: int,
+    simulate: int | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -47,10 +61,15 @@ def command(
     The number is exact or a bound, whichever the model can answer; a run keeps the record and the code length of each
     datum in its folder, for `codelength compare`.
     """
-    options = {"samples": samples, "seed": seed, "batch_size": batch_size}
+    if simulate is not None:
+        _simulate(run, ais, chains, simulate, seed or 0)
+        return
+    options = {"samples": samples, "seed": seed, "batch_size": batch_size, "examples": examples}
     given = {name: value for name, value in options.items() if value is not None}
     with _progress() as progress:
-        if Path(run).is_dir() and (Path(run) / "recipe.yaml").is_file():
+        if ais is not None:
+            evaluation = _anneal(run, data_name, split, {"steps": ais, "chains": chains}, given, progress)
+        elif Path(run).is_dir() and (Path(run) / "recipe.yaml").is_file():
             evaluation = _evaluate_run(run, data_name, split, out, given, progress)
         else:
             evaluation = _evaluate_subject(run, data_name, split, out, given, progress)
@@ -94,6 +113,37 @@ def _evaluate_subject(
     if out is not None:
         evaluation.save(out)
     return evaluation
+
+
+def _anneal(
+    path: str, data_name: str | None, split: str, schedule: dict[str, int], options: dict[str, Any], progress: Progress
+) -> Evaluation:
+    from codelength.data import load_data
+    from codelength.evaluation.annealed import AnnealingSchedule
+    from codelength.evaluation.annealed_run import evaluate_run_annealed
+    from codelength.run import load_run
+
+    for name in ("samples", "batch_size"):
+        if name in options:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning with --ais; give --chains and --examples")
+    run = load_run(path)
+    data = None if data_name in (None, run.recipe.data.name) else load_data(str(data_name))
+    return evaluate_run_annealed(
+        run, AnnealingSchedule(**schedule), data=data, split=split, progress=progress, **options
+    )
+
+
+def _simulate(path: str, steps: int | None, chains: int, count: int, seed: int) -> None:
+    import json
+
+    from codelength.evaluation.annealed import AnnealingSchedule
+    from codelength.evaluation.annealed_run import simulated_interval
+    from codelength.run import load_run
+
+    if steps is None:
+        raise UsageError("--simulate wants --ais STEPS: it tells how exact annealing with so many temperatures is")
+    result = simulated_interval(load_run(path), AnnealingSchedule(steps, chains), count, seed=seed)
+    click.echo(json.dumps(result, indent=1))
 
 
 @contextmanager

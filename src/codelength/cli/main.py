@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "audit": "Probe whether a model's number is honest.",
     "quantize": "Turn a trained model into integers, so that what it compresses decodes anywhere.",
     "sample": "Draw samples from a model.",
+    "latents": "Show what the latents of a model do: reconstruct, interpolate, intervene.",
     "compress": "Compress data with a model into a file.",
     "decompress": "Restore the data of a compressed file.",
     "info": "Describe a compressed file.",

@@ -11,7 +11,7 @@ size, the weights' largest values for the Pareto k-hat, and the bound at smaller
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class BatchBound:
         ess: (Σ w)² / Σ w², (B,), between 1 and K; None where the weights are not known.
         k_hat: Pareto k-hat, (B,); NaN below 25 samples; None where the weights are not known.
         curve: K' -> the bound at K' = 1, 10, 100, ..., K, (B,), averaged over the disjoint groups of K' samples.
+        terms: Name -> mean of that term of the log weights, (B,): they add up to `elbo`. Empty where they are not known.
     """
 
     bound: Tensor
@@ -47,6 +48,7 @@ class BatchBound:
     ess: Tensor | None
     k_hat: Tensor | None
     curve: dict[int, Tensor]
+    terms: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -152,17 +154,21 @@ def bound_batch(
         EvaluationError: The model returns weights of another shape than (k, B).
     """
     stream = WeightStream(samples)
+    sums: dict[str, Tensor] = {}
     length = chunk_length(samples, len(x), max(1, x[0].numel()))
     for first in range(0, samples, length):
         k = min(length, samples - first)
-        weights = model.log_weights(x, k, ExampleNoise(seed, examples, first), **(conditions or {})).total
+        found = model.log_weights(x, k, ExampleNoise(seed, examples, first), **(conditions or {}))
+        weights = found.total
         if tuple(weights.shape) != (k, len(x)):
             raise EvaluationError(
                 f"{type(model).__name__}.log_weights returned {tuple(weights.shape)}; wanted (k, B) = {(k, len(x))}: "
                 "one log weight for each sample and datum, summed over dims"
             )
         stream.add(weights)
-    return stream.result()
+        for name, term in found.terms.items():
+            sums[name] = sums.get(name, 0.0) + term.double().sum(0)
+    return replace(stream.result(), terms={name: total / samples for name, total in sums.items()})
 
 
 def given_bound_batch(

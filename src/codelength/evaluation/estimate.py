@@ -31,6 +31,7 @@ class PerExample:
         ess: Effective sample size of the K weights, (N,). Bounds from weights only.
         k_hat: Pareto k-hat of the weights' tail, (N,); NaN below 25 samples. Bounds from weights only.
         curve: K -> mean code length with K samples, nats, at K = 1, 10, 100, ... and the last. Bounds only.
+        terms: Name -> that term of the bound at K = 1, nats, higher is better, (N,).
         expected_over_binarizations: Whether it is the expectation over dynamic binarizations.
     """
 
@@ -41,6 +42,7 @@ class PerExample:
     ess: np.ndarray | None = None
     k_hat: np.ndarray | None = None
     curve: dict[int, float] = field(default_factory=dict)
+    terms: dict[str, np.ndarray] = field(default_factory=dict)
     expected_over_binarizations: bool = False
 
 
@@ -128,6 +130,7 @@ class _Scorer:
             result |= {} if bound.ess is None else {"ess": bound.ess}
             result |= {} if bound.k_hat is None else {"k_hat": bound.k_hat}
             result |= {f"curve {k}": -values for k, values in bound.curve.items()}
+            result |= {f"term {name}": values for name, values in bound.terms.items()}
         arrays = {name: values.double().cpu().numpy() for name, values in result.items()}
         _refuse_non_finite(arrays["code_length"], indices)
         return arrays
@@ -159,6 +162,7 @@ class _Scorer:
             ess=arrays.get("ess"),
             k_hat=arrays.get("k_hat"),
             curve=curve,
+            terms={name.removeprefix("term "): v for name, v in arrays.items() if name.startswith("term ")},
             expected_over_binarizations=self.expected,
         )
 

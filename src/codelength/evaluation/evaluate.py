@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 
 from codelength.data.dataset import DataSet, Split
@@ -16,6 +17,7 @@ from codelength.evaluation.estimate import Progress
 from codelength.evaluation.fields import (
     Settings,
     data_fields,
+    finite,
     float64_field,
     floor_fields,
     gap_fields,
@@ -24,6 +26,7 @@ from codelength.evaluation.fields import (
 )
 from codelength.evaluation.provenance import git_commit, library_versions
 from codelength.evaluation.record import DequantizerBound, Evaluation, EvaluationRecord, load_record
+from codelength.evaluation.sample import choose_examples, of_examples
 from codelength.evaluation.sealed import count_test_evaluations, log_test_evaluation
 from codelength.models.base import LikelihoodModel, can
 from codelength.run import Run
@@ -50,6 +53,7 @@ def evaluate(
     dequantizer: DequantizerChoice | None = None,
     train: Split | None = None,
     gap_examples: int = 1000,
+    examples: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -66,6 +70,7 @@ def evaluate(
             By default with both: both bound the same log P(x), and the tighter is the headline.
         train: The data the model was trained on: gives the gap and the memorization floor.
         gap_examples: Training data scored for the gap, a seeded sample.
+        examples: Score a seeded sample of so many data of the split; all by default. The record says so and lists them.
         device: Moves the model there first.
         progress: Called with (examples done, examples in all).
 
@@ -76,6 +81,9 @@ def evaluate(
     """
     _refuse_density(model, model_name)
     settings = Settings(samples, seed, batch_size)
+    sampled = choose_examples(data.split(split), examples, seed)
+    sampled_from = None if sampled is None else len(data.split(split))
+    data = data if sampled is None else of_examples(data, split, sampled)
     chosen = data.split(split)
     if device is not None:
         model.to(device)
@@ -105,6 +113,8 @@ def evaluate(
         commit=git_commit(),
         library_versions=library_versions(),
         test_evaluations=test_evaluations,
+        sampled_from=sampled_from,
+        elbo_terms={name: finite(float(values.mean())) for name, values in result.terms.items()},
         **data_fields(data, split, result),
         **summary_fields(result, chosen),
         **({} if split == "train" else gap_fields(best, train, chosen, result, settings, gap_examples)),
@@ -112,7 +122,15 @@ def evaluate(
         seconds=time.perf_counter() - started,
     )
     return Evaluation(
-        record, result.code_length, chosen.clusters, result.elbo, result.ess, result.k_hat, curve=result.curve
+        record,
+        result.code_length,
+        chosen.clusters,
+        result.elbo,
+        result.ess,
+        result.k_hat,
+        sampled,
+        np.stack(list(result.terms.values())) if result.terms else None,
+        result.curve,
     )
 
 
@@ -149,6 +167,7 @@ def evaluate_run(
     batch_size: int | None = None,
     dequantizer: DequantizerChoice | None = None,
     gap_examples: int = 1000,
+    examples: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -161,7 +180,7 @@ def evaluate_run(
         data: Data to measure on; the run's own by default.
         split: Split of the data.
         samples, seed, batch_size: The recipe's by default.
-        dequantizer, gap_examples, device, progress: See `evaluate`. The gap is taken on the run's own data only.
+        dequantizer, gap_examples, examples, device, progress: See `evaluate`. The gap is taken on the run's own data only.
 
     Raises:
         CodelengthError: See `evaluate` and `Run.load_model`.
@@ -196,6 +215,7 @@ def evaluate_run(
         dequantizer=dequantizer,
         train=data.splits.get("train") if own_data else None,
         gap_examples=gap_examples,
+        examples=examples,
         progress=progress,
     )
     folder = run.path / "evaluation" / evaluation.record.folder_name()

@@ -77,11 +77,11 @@ def summary_fields(result: PerExample, split: Split) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "nats_per_example": mean.value,
         "bits_per_dim": bits_per_dim(mean.value, num_dims),
-        "standard_error_bits_per_dim": _finite(bits_per_dim(mean.standard_error, num_dims)),
+        "standard_error_bits_per_dim": finite(bits_per_dim(mean.standard_error, num_dims)),
         "converged": True,
     }
     if result.elbo is not None:
-        fields["elbo_bits_per_dim"] = _finite(bits_per_dim(float(result.elbo.mean()), num_dims))
+        fields["elbo_bits_per_dim"] = finite(bits_per_dim(float(result.elbo.mean()), num_dims))
         # Where the weights are not known there are at most K effective samples.
         ess_median = float(result.num_samples if result.ess is None else np.median(result.ess))
         fields["converged"] = has_converged(result.curve, ess_median, num_dims)
@@ -95,7 +95,7 @@ def summary_fields(result: PerExample, split: Split) -> dict[str, Any]:
     return fields
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
@@ -136,5 +136,5 @@ def gap_fields(
     return {
         "train_bits_per_dim": bits_per_dim(on_train.value, num_dims),
         "train_minus_test_bits_per_dim": bits_per_dim(on_train.value - on_split.value, num_dims),
-        "train_minus_test_standard_error": _finite(bits_per_dim(error, num_dims)),
+        "train_minus_test_standard_error": finite(bits_per_dim(error, num_dims)),
     }

@@ -6,6 +6,8 @@ A record is validated when written and when read; `record.schema.json` beside th
 record.json       the record
 per_example.npy   code lengths in nats, in data order, float64
 elbo.npy, ess.npy, k_hat.npy, curve.json     of bounds
+elbo_terms.npy    terms of the bound at K = 1, a row each, in the order of the record's elbo_terms
+examples.npy      where only a sample of the split was scored: which data
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from codelength.errors import EvaluationError
 from codelength.run import write_atomically
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
-ARRAYS = ("elbo", "ess", "k_hat")
+ARRAYS = ("elbo", "ess", "k_hat", "examples", "elbo_terms")
 
 
 class _Strict(BaseModel):
@@ -61,6 +63,9 @@ class EvaluationRecord(_Strict):
     split: str = Field(description="Split that was scored.")
     data_sha256: str = Field(description="SHA-256 of the exact numbers scored, shape and order included.")
     num_examples: int = Field(ge=1, description="Data scored: all of the split.")
+    sampled_from: int | None = Field(
+        None, description="Data of the split, where a seeded sample of them was scored; examples.npy lists it."
+    )
     num_dims: int = Field(ge=1, description="Numbers a datum, channels included.")
     levels: int = Field(ge=2, description="Number of values a dim can take.")
     binarization: Literal["static", "dynamic", "threshold"] | None = Field(
@@ -106,6 +111,14 @@ class EvaluationRecord(_Strict):
         None, description="log2 of the number of training data: the bits a datum that naming it would cost."
     )
     elbo_bits_per_dim: float | None = Field(None, description="Bound at K = 1, bits/dim; none where exact or infinite.")
+    elbo_terms: dict[str, float | None] = Field(
+        default_factory=dict,
+        description="Terms of the bound at K = 1, mean nats a datum, higher is better: log likelihood, and of each layer of "
+        "latents log prior and minus log q, whose sum is minus its KL; none where infinite.",
+    )
+    annealing_steps: int | None = Field(
+        None, description="Temperatures of annealed importance sampling, whose chains num_samples counts."
+    )
     ess_median: float | None = Field(None, description="Median effective sample size of a datum.")
     ess_min: float | None = Field(None, description="Smallest effective sample size of a datum.")
     k_hat_max: float | None = Field(None, description="Largest Pareto k-hat of a datum.")
@@ -125,9 +138,11 @@ class EvaluationRecord(_Strict):
     adapts_on_test: bool | None = Field(None, description="Whether the model adapts to the data it is scored on.")
 
     def folder_name(self) -> str:
-        """`<data>-<split>-<estimator>-K<k>`: the folder a run keeps this record in."""
+        """`<data>-<split>-<estimator>-K<k>`, and what else it depends on: the folder a run keeps this record in."""
         data = re.sub(r"[^\w.-]+", "_", self.data).strip("_") or "data"
-        return f"{data}-{self.split}-{self.kind}-K{self.num_samples}"
+        sample = "" if self.sampled_from is None else f"-N{self.num_examples}"
+        annealed = "" if self.annealing_steps is None else f"-AIS{self.annealing_steps}"
+        return f"{data}-{self.split}-{self.kind}-K{self.num_samples}{annealed}{sample}"
 
     def to_json(self) -> str:
         """The record as indented JSON."""
@@ -145,6 +160,8 @@ class Evaluation:
         elbo: Code length at K = 1 (mean over the K log weights), nats, (N,).
         ess: Effective sample size, (N,).
         k_hat: Pareto k-hat, (N,); NaN below 25 samples.
+        examples: Index in the split of each datum, (N,), where a sample of it was scored.
+        elbo_terms: Terms of the bound at K = 1, nats, (terms, N), in the order of the record's `elbo_terms`.
         curve: K -> mean code length at K samples, nats.
     """
 
@@ -154,6 +171,8 @@ class Evaluation:
     elbo: np.ndarray | None = None
     ess: np.ndarray | None = None
     k_hat: np.ndarray | None = None
+    examples: np.ndarray | None = None
+    elbo_terms: np.ndarray | None = None
     curve: dict[int, float] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:

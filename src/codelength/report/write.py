@@ -10,6 +10,7 @@ from codelength.coding.baselines import CodecResult
 from codelength.evaluation import EvaluationRecord
 from codelength.report.collect import Group, Subject, collect
 from codelength.report.figures import forest, k_curves, training_curves
+from codelength.report.latents import latent_tables
 from codelength.report.page import Block, Note, Page, Record, Section, record_fields, write_page
 from codelength.report.pictures import bit_maps, drawable, extremes, samples_beside_data
 from codelength.report.tables import (
@@ -93,6 +94,7 @@ def group_sections(group: Group, codecs: Sequence[CodecResult], pictures: bool) 
     ]
     if pictures and drawable(subjects[0].run.space):
         parts += [
+            ("latents", "Latents", list(latent_tables(group))),
             ("samples", "Samples beside data", list(samples_beside_data(group))),
             ("bits", "Where the bits go", [*bit_maps(group), channels(group)]),
             ("items", "Easiest and hardest", list(extremes(group))),
