@@ -11,8 +11,7 @@ import click
 
 
 @click.command("compress")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("paths", nargs=-1, required=True)
+@click.argument("paths", nargs=-1, required=True, metavar="[RUN] PATH...")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write, such as photos.clen."
 )
@@ -25,21 +24,65 @@ import click
     metavar="KEY=VALUE|FILE.npy",
     help="What a conditional model is told of the items; data sets bring their own.",
 )
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Without RUN: a quantized causal_window run to prefer to the models that ship; may be repeated.",
+)
+@click.option("--embed-model", is_flag=True, help="Without RUN: put the models into the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record.")
 def command(
-    run: Path,
     paths: tuple[str, ...],
     output: Path,
     verify: bool,
     chunk: int,
     pairs: tuple[str, ...],
+    models: tuple[Path, ...],
+    embed_model: bool,
     as_json: bool,
 ) -> None:
-    """Compress PATH... with the model of RUN.
+    """Compress PATH..., any files and folders, or data that fit the model of RUN.
 
-    PATH is an image, a folder of images, a .npy file, or data:NAME:SPLIT such as data:mnist5k:test. The original pixels,
-    names and order come back by `codelength decompress`. The file of a class-conditional model holds the classes too.
+    Without RUN images of any size are coded by the models that ship, other files by adaptive ones: pixels of PNG and TIFF files, numbers of
+    .npy files and bytes of all others come back.
+
+    With RUN, the folder of a trained model, PATH is an image, a folder of images, a .npy file, or data:NAME:SPLIT such as
+    data:mnist5k:test, all of the model's shape. The file of a class-conditional model holds the classes too.
     """
+    if (Path(paths[0]) / "recipe.yaml").is_file():
+        if models or embed_model:
+            raise click.UsageError("--model and --embed-model are for archives, without RUN")
+        _compress_with_run(Path(paths[0]), paths[1:], output, verify, chunk, pairs, as_json)
+    else:
+        if pairs:
+            raise click.UsageError("--condition is for the model of a RUN; give RUN first")
+        _compress_any(paths, output, verify, models, embed_model, as_json)
+
+
+def _compress_any(
+    paths: tuple[str, ...], output: Path, verify: bool, models: tuple[Path, ...], embed: bool, as_json: bool
+) -> None:
+    from codelength.archive.describe import describe, size_line
+    from codelength.archive.pack import pack
+
+    start = time.perf_counter()
+    pack(paths, output, runs=models, embed=embed, verify=verify, progress=_byte_progress)
+    _say(f"compressed{' and verified' if verify else ''} in {time.perf_counter() - start:.1f} s")
+    record = {"file": str(output), "verified": verify, **describe(output)}
+    click.echo(json.dumps(record) if as_json else size_line(record))
+
+
+def _byte_progress(done: int, total: int, seconds: float) -> None:
+    if sys.stderr.isatty():
+        rate = done / max(seconds, 1e-9) / 1e6
+        click.echo(f"\r{done:,}/{total:,} bytes encoded, {rate:.2f} MB/s ", err=True, nl=done == total)
+
+
+def _compress_with_run(
+    run: Path, paths: tuple[str, ...], output: Path, verify: bool, chunk: int, pairs: tuple[str, ...], as_json: bool
+) -> None:
     import numpy as np
 
     from codelength.coding.codec import Archive, compress, load_coder
@@ -48,6 +91,8 @@ def command(
     from codelength.errors import CodecError, unknown_name
     from codelength.run import load_run, write_atomically
 
+    if not paths:
+        raise click.UsageError(f"{run} is a run; give the PATHs to compress with it after it")
     opened = load_run(run)
     model, model_sha256 = load_coder(opened)
     items = read_items(paths, opened.space)

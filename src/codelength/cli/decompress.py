@@ -14,15 +14,23 @@ import click
 @click.option("--items", default=":", show_default=True, help="Which items: 7, 10:20, :5 or 100:.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def command(file: Path, output: Path, run: Path | None, items: str, overwrite: bool) -> None:
-    """Restore the items of FILE: images as PNG, arrays as .npy.
+    """Restore the items of FILE: images as PNG, arrays as .npy, other files as they were.
 
-    The file names the model it was coded with; give the run that holds it with --run.
+    The file names the model it was coded with; give the run that holds it with --run, unless the model ships with the program
+    or is in the file.
     """
+    from codelength.archive.describe import is_archive_file
+    from codelength.archive.unpack import OpenArchive, unpack
     from codelength.coding.codec import Archive, dtype_of, load_coder
     from codelength.coding.files import write_items
     from codelength.errors import UsageError
     from codelength.run import load_run
 
+    if is_archive_file(file):
+        runs = () if run is None else (run,)
+        chosen = parse_items(items, len(OpenArchive(file).directory.entries))
+        _report(unpack(file, output, chosen, runs=runs, overwrite=overwrite))
+        return
     archive = Archive(file)
     header = archive.header
     if run is None:
@@ -31,7 +39,10 @@ def command(file: Path, output: Path, run: Path | None, items: str, overwrite: b
             "does not hold it; give --run RUN"
         )
     model, model_sha256 = load_coder(load_run(run), dtype_of(header))
-    written = write_items(archive, model, model_sha256, output, parse_items(items, header.items), overwrite=overwrite)
+    _report(write_items(archive, model, model_sha256, output, parse_items(items, header.items), overwrite=overwrite))
+
+
+def _report(written: list[Path]) -> None:
     click.echo(f"{len(written)} file{'s' * (len(written) != 1)} written and checked against the hash", err=True)
     for path in written:
         click.echo(str(path))

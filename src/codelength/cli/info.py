@@ -13,10 +13,15 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(file: Path, as_json: bool) -> None:
     """Describe FILE: its items, its size, and the model and machine it needs. Nothing is decoded."""
+    from codelength.archive import describe as archives
     from codelength.coding.codec import Archive
     from codelength.coding.describe import describe, lines
 
-    record = {"file": str(file), **describe(Archive(file))}
+    if archives.is_archive_file(file):
+        record = {"file": str(file), **archives.describe(file)}
+        lines = archives.lines
+    else:
+        record = {"file": str(file), **describe(Archive(file))}
     if as_json:
         click.echo(json.dumps(record))
     else:

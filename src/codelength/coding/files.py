@@ -196,4 +196,5 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     if pixels.dtype not in (np.uint8, np.uint16) or len(pixels) not in (1, 2, 3, 4):
         raise CodecError(f"PNG holds no {pixels.dtype} of {len(pixels)} channels; the file is damaged, restore a copy")
     image = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-    return bytes(imagecodecs.png_encode(np.ascontiguousarray(image)))
+    # A copy: contiguous views with axes of length 1 can have strides that the encoder refuses.
+    return bytes(imagecodecs.png_encode(image.copy(order="C")))

@@ -74,7 +74,7 @@ class Layout:
         Raises:
             CodecError: A name leaves the folder or goes through a link.
         """
-        return [_inside(folder, self._target(name)) for name in self.names]
+        return [inside(folder, self._target(name)) for name in self.names]
 
     def to_nchw(self, x: np.ndarray) -> np.ndarray:
         """The array with axes (N, C, H, W)."""
@@ -125,10 +125,14 @@ def safe_name(name: str) -> str:
     return name
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """`folder`/`name`, where no part below the folder is a link."""
+def inside(folder: Path, name: str) -> Path:
+    """`folder`/`name`, where no part below the folder is a link.
+
+    Raises:
+        CodecError: The name is unsafe, or goes through a link.
+    """
     path = folder
-    for part in name.split("/"):
+    for part in safe_name(name).split("/"):
         path = path / part
         if path.is_symlink():
             raise CodecError(f"{path} is a link, which could lead out of {folder}; choose an empty folder")

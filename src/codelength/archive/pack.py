@@ -1,0 +1,219 @@
+"""Any mix of files into an archive.
+
+An image of 8 bits with a known model is coded by it (`window/1`); every image is coded by `planes/1` too, and its file's bytes are the third way: the
+smallest is kept. Images of one size go into one chunk, so that they are coded together; bytes of successive files too.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from codelength.archive.byte_codec import MAX_BYTES, encode_bytes
+from codelength.archive.container import ArchiveWriter, Entry, ModelReference
+from codelength.archive.models import ImageModel, model_for, pack_model
+from codelength.archive.plane_codec import encode_planes
+from codelength.archive.reading import Content, list_files, read_content
+from codelength.archive.window_codec import encode_window
+from codelength.errors import CodecError
+
+CHUNK_SITES = 2**20
+"""Sites of one chunk of small images."""
+
+# (bytes done, bytes in all, seconds)
+Progress = Callable[[int, int, float], None]
+# Chunk and position of each stored plane or run of bytes.
+Span = tuple[int, int, int]
+
+
+@dataclass
+class Packer:
+    """Collects files and writes their chunks.
+
+    Args:
+        writer: Takes the chunks.
+        runs: Runs of models to prefer.
+        embed: Whether the models go into the file.
+    """
+
+    writer: ArchiveWriter
+    runs: tuple[Path, ...] = ()
+    embed: bool = False
+    _models: dict[str, int] = field(default_factory=dict)
+
+    def add_all(self, contents: Sequence[Content]) -> None:
+        """Write files of one kind of pixels, or all bytes, in order."""
+        images = [content for content in contents if content.pixels is not None]
+        spans, refused = self._images(images) if images else ({}, [])
+        plain = [content for content in contents if content.pixels is None] + refused
+        spans |= self._bytes(plain)
+        stored_as_bytes = {content.name for content in plain}
+        for content in contents:
+            as_bytes = content.name in stored_as_bytes
+            self.writer.directory.entries.append(
+                Entry(content.name, "bytes", spans[content.name])
+                if as_bytes
+                else Entry(
+                    content.restored,
+                    content.kind,
+                    spans[content.name],
+                    content.dtype,
+                    content.shape,
+                    content.offset,
+                )
+            )
+
+    def _images(self, images: list[Content]) -> tuple[dict[str, tuple[Span, ...]], list[Content]]:
+        """Chunks of images of one shape and type; images whose files are smaller come back."""
+        pixels = np.stack([content.pixels for content in images if content.pixels is not None])
+        levels = 256 if images[0].dtype in ("uint8", "int8", "bool") else 2**16
+        channels = pixels.shape[1]
+        groups = [slice(0, 3), slice(3, 4)] if channels == 4 else [slice(0, 1), slice(1, 2)] if channels == 2 else []
+        coded = [self._code(pixels[:, group], levels) for group in groups or [slice(0, channels)]]
+        if sum(len(payload) for *_, payload in coded) >= sum(content.size for content in images):
+            return {}, images
+        indices = [self.writer.add_chunk(*part) for part in coded]
+        return {
+            content.name: tuple((index, place, place + 1) for index in indices) for place, content in enumerate(images)
+        }, []
+
+    def _code(self, x: np.ndarray, levels: int) -> tuple[str, int | None, np.ndarray, int, bytes]:
+        """The smallest stream of some channels."""
+        best = encode_planes(x, levels)
+        known = model_for(x.shape[1], levels, self.runs) if x.size else None
+        if known is not None:
+            stream = encode_window(known.model, x)
+            if len(stream) < len(best):
+                return "window/1", self._reference(known), x, levels, stream
+        return "planes/1", None, x, levels, best
+
+    def _reference(self, known: ImageModel) -> int:
+        """Index of a model in the directory; its weights go into the file at first sight if wanted."""
+        if known.sha256 not in self._models:
+            chunk = None
+            if self.embed:
+                content = pack_model(known)
+                chunk = self._add_bytes(content[:MAX_BYTES])
+                for start in range(MAX_BYTES, len(content), MAX_BYTES):
+                    self._add_bytes(content[start : start + MAX_BYTES])
+            self._models[known.sha256] = len(self.writer.directory.models)
+            self.writer.directory.models.append(ModelReference(known.sha256, known.name, chunk))
+        return self._models[known.sha256]
+
+    def _bytes(self, contents: list[Content]) -> dict[str, tuple[Span, ...]]:
+        """Chunks of the bytes of files, filled across their borders."""
+        spans: dict[str, list[Span]] = {content.name: [] for content in contents}
+        waiting: list[tuple[str, bytes]] = []
+        held = 0
+        for content in contents:
+            with content.path.open("rb") as file:
+                while piece := file.read(MAX_BYTES - held):
+                    waiting.append((content.name, piece))
+                    held += len(piece)
+                    if held == MAX_BYTES:
+                        self._flush(waiting, spans)
+                        waiting, held = [], 0
+        self._flush(waiting, spans)
+        return {name: tuple(parts) for name, parts in spans.items()}
+
+    def _flush(self, waiting: list[tuple[str, bytes]], spans: dict[str, list[Span]]) -> None:
+        if not waiting:
+            return
+        chunk, start = self._add_bytes(b"".join(piece for _, piece in waiting)), 0
+        for name, piece in waiting:
+            spans[name].append((chunk, start, start + len(piece)))
+            start += len(piece)
+
+    def _add_bytes(self, content: bytes) -> int:
+        return self.writer.add_chunk(
+            "bytes/1", None, np.frombuffer(content, dtype=np.uint8), 256, encode_bytes(content)
+        )
+
+
+def pack(
+    paths: Sequence[str | Path],
+    output: Path,
+    *,
+    runs: Sequence[Path] = (),
+    embed: bool = False,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> int:
+    """Compress files into the archive `output`, which appears whole or not at all; returns its size.
+
+    Args:
+        paths: Files and folders.
+        output: The archive.
+        runs: Runs whose models are preferred to those that ship.
+        embed: Put the models into the file, which then needs nothing but the program.
+        verify: Decode everything again and compare before the file gets its name.
+        progress: Told bytes done, bytes in all, and seconds.
+
+    Raises:
+        UsageError: A path cannot be stored.
+        CodecError: The file decodes to something else, or cannot be written.
+    """
+    files = list_files(paths)
+    total = sum(path.stat().st_size for _, path in files)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.parent / f".{output.name}.{secrets.token_hex(8)}"
+    started, done = time.perf_counter(), 0
+    try:
+        with temporary.open("xb") as file:
+            packer = Packer(ArchiveWriter(file), tuple(runs), embed)
+            for group in _groups(files):
+                packer.add_all(group)
+                done += sum(content.size for content in group)
+                if progress:
+                    progress(done, total, time.perf_counter() - started)
+            size = packer.writer.finish()
+            file.flush()
+            os.fsync(file.fileno())
+        if verify:
+            _verify(temporary, files, tuple(runs))
+        os.replace(temporary, output)
+    except OSError as error:
+        raise CodecError(f"cannot write {output}: {error.strerror}; free disk space or choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size
+
+
+def _groups(files: list[tuple[str, Path]]) -> list[list[Content]]:
+    """Files in order, successive ones of one kind of pixels together."""
+    groups: list[list[Content]] = []
+    key: tuple[object, ...] | None = None
+    held = 0
+    for name, path in files:
+        content = read_content(name, path)
+        shape = None if content.pixels is None else content.pixels.shape
+        sites = 0 if shape is None else shape[1] * shape[2]
+        own = (shape, content.dtype, content.kind, content.offset)
+        if own != key or held + sites > CHUNK_SITES:
+            groups.append([])
+            key, held = own, 0
+        groups[-1].append(content)
+        held += sites
+    return groups
+
+
+def _verify(archive: Path, files: list[tuple[str, Path]], runs: tuple[Path, ...]) -> None:
+    """Raise CodecError unless every file comes back: bytes as bytes, images pixel for pixel."""
+    from codelength.archive.unpack import OpenArchive
+
+    opened = OpenArchive(archive, runs)
+    for index, (name, path) in enumerate(files):
+        entry = opened.directory.entries[index]
+        if entry.kind == "image":
+            pixels = read_content(name, path).pixels
+            same = pixels is not None and np.array_equal(opened.planes(index), pixels)
+        else:
+            same = opened.restored(index) == path.read_bytes()
+        if not same:
+            raise CodecError(f"{path} does not come back as it was; nothing was written. Please report this")
