@@ -1,0 +1,182 @@
+"""Archives: any mix of files comes back, names are safe, models are found, damage is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codelength.archive import models as archive_models
+from codelength.archive import pack as packing
+from codelength.archive.container import ArchiveWriter, Entry, read_directory
+from codelength.archive.describe import describe
+from codelength.archive.fuzz import damaged_copies, outcome
+from codelength.archive.models import SHIPPED, find_model, open_model, pack_model, shipped_names, unpack_model
+from codelength.archive.pack import pack
+from codelength.archive.reading import read_pixels
+from codelength.archive.unpack import OpenArchive, unpack
+from codelength.cli.main import main
+from codelength.errors import CodecError, UsageError
+
+
+def same(original: Path, restored: Path) -> bool:
+    """Whether a file came back: its bytes, or its pixels where it was an image."""
+    if restored.read_bytes() == original.read_bytes():
+        return True
+    return bool(np.array_equal(read_pixels(original), read_pixels(restored)))
+
+
+def test_every_kind_of_file_comes_back(mixed_files: Path, mixed_archive: Path, tmp_path: Path) -> None:
+    unpack(mixed_archive, tmp_path)
+    files = [path for path in mixed_files.rglob("*") if path.is_file()]
+    assert len(files) == 20
+    for path in files:
+        assert same(path, tmp_path / "mix" / path.relative_to(mixed_files)), path.name
+
+
+def test_every_codec_is_used(mixed_archive: Path) -> None:
+    record = describe(mixed_archive)
+    assert record["payload_bytes"].keys() >= {"bytes/1", "planes/1"}
+    assert record["items"] == 20
+    kinds = {entry["name"]: entry["kind"] for entry in record["entries"]}
+    assert kinds["mix/broken.png"] == kinds["mix/reals.npy"] == "bytes"
+    assert kinds["mix/alpha.png"] == "image"
+    assert kinds["mix/signed.npy"] == "array"
+
+
+def test_items_are_read_alone(mixed_archive: Path, mixed_files: Path, tmp_path: Path) -> None:
+    names = [entry.name for entry in OpenArchive(mixed_archive).directory.entries]
+    index = names.index("mix/sub/text.txt")
+    (only,) = unpack(mixed_archive, tmp_path, slice(index, index + 1))
+    assert only.read_bytes() == (mixed_files / "sub/text.txt").read_bytes()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [only]
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_shipped_models_code_and_travel(name: str) -> None:
+    known = open_model(SHIPPED / name)
+    assert find_model(known.sha256, name) is known
+    content = pack_model(known)
+    assert unpack_model(content, known.sha256).sha256 == known.sha256
+    with pytest.raises(CodecError, match="hash"):
+        unpack_model(content, "0" * 64)
+    for broken in (content[:3], content[:50], b"\x00" * 40, content[:-9]):
+        with pytest.raises(CodecError):
+            unpack_model(broken, known.sha256)
+
+
+def test_photographs_go_through_the_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import imagecodecs
+    from skimage.data import chelsea
+
+    photo = np.ascontiguousarray(chelsea()[100:148, 100:164])
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(photo))
+    pack([tmp_path / "a.png"], tmp_path / "a.clen", embed=True)
+    record = describe(tmp_path / "a.clen")
+    assert record["models"][0]["embedded"]
+    assert record["payload_bytes"]["window/1"] < 0.85 * (tmp_path / "a.png").stat().st_size
+    # What is in the file needs no model outside.
+    monkeypatch.setattr(archive_models, "candidates", lambda runs=(): iter(()))
+    unpack(tmp_path / "a.clen", tmp_path / "out")
+    np.testing.assert_array_equal(imagecodecs.png_decode((tmp_path / "out/a.png").read_bytes()), photo)
+    pack([tmp_path / "a.png"], tmp_path / "b.clen")
+    assert "window/1" not in describe(tmp_path / "b.clen")["payload_bytes"]
+
+
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match=r"not known here; give its run"):
+        find_model("0" * 64, "lost")
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\\b", "c:x", "a//b", ".", "a\nb"])
+def test_unsafe_names_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.clen"
+    with path.open("wb") as file:
+        writer = ArchiveWriter(file)
+        writer.directory.entries.append(Entry(name, "bytes", ()))
+        writer.finish()
+    with pytest.raises(CodecError, match="refused"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "x").exists()
+
+
+def test_links_are_not_followed(mixed_archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mix").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CodecError, match="link"):
+        unpack(mixed_archive, tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    with pytest.raises(UsageError, match="link"):
+        pack([tmp_path / "out/mix"] if False else [tmp_path / "nothing"], tmp_path / "x.clen")
+
+
+def test_existing_files_are_kept(mixed_archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "mix").mkdir()
+    (tmp_path / "mix/empty").write_bytes(b"mine")
+    with pytest.raises(CodecError, match="exists"):
+        unpack(mixed_archive, tmp_path)
+    assert (tmp_path / "mix/empty").read_bytes() == b"mine"
+
+
+def test_a_failure_while_writing_leaves_nothing(
+    mixed_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(content: bytes) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "encode_bytes", fail)
+    with pytest.raises(KeyboardInterrupt):
+        pack([mixed_files / "empty", mixed_files / "one.byte"], tmp_path / "x.clen")
+    assert not list(tmp_path.iterdir())
+
+
+def test_verification_sees_a_wrong_code(mixed_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "encode_bytes", lambda content: b"\x00" + bytes(len(content)))
+    with pytest.raises(CodecError, match="other integers"):
+        pack([mixed_files / "one.byte"], tmp_path / "x.clen")
+    assert not list(tmp_path.iterdir())
+    pack([mixed_files / "one.byte"], tmp_path / "x.clen", verify=False)
+
+
+def test_claims_beyond_the_file_are_refused() -> None:
+    for shape in [(1, 1, 2**14, 2**15), (1, 1, 2**10, 2**10)]:
+        file = io.BytesIO()
+        writer = ArchiveWriter(file)
+        writer.add_chunk("planes/1", None, np.zeros((1, 1, 1, 1)), 256, b"abcd")
+        chunk = writer.directory.chunks[0]
+        writer.directory.chunks[0] = type(chunk)(**{**chunk.__dict__, "shape": shape})
+        writer.finish()
+        with pytest.raises(CodecError, match="chunk of shape"):
+            read_directory(file)
+
+
+def test_damage_is_refused_or_harmless(mixed_archive: Path, mixed_files: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.clen"
+    pack([mixed_files / name for name in ("grey.png", "sub/text.txt", "one.byte", "signed.npy")], small)
+    content, other = small.read_bytes(), mixed_archive.read_bytes()
+    original = [OpenArchive(small).restored(index) for index in range(4)]
+    counts = {"refused": 0, "same": 0}
+    for copy in damaged_copies(content, other, 500, seed=1):
+        counts[outcome(copy, original, tmp_path / "copy.clen")] += 1
+    assert counts["refused"] >= 490
+
+
+def test_commands(mixed_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(mixed_files / "grey.png", tmp_path / "g.png")
+    file = str(tmp_path / "g.clen")
+    assert main(["compress", str(tmp_path / "g.png"), "-o", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == 1
+    assert main(["info", file]) == 0
+    assert "g.png" in capsys.readouterr().out
+    assert main(["info", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == 2
+    assert main(["decompress", file, "-o", str(tmp_path / "out"), "--items", "0"]) == 0
+    assert same(tmp_path / "g.png", tmp_path / "out/g.png")
+    assert main(["decompress", file, "-o", str(tmp_path / "out2"), "--items", "7"]) == 2
+    assert main(["compress", str(tmp_path / "g.png"), "-o", file, "--condition", "label=3"]) == 2
+    assert main(["compress", str(tmp_path / "gone.png"), "-o", file]) == 2
