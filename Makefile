@@ -3,6 +3,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 OUT ?= runs/demo
 WORKERS ?= 2
+FUZZ ?= 20000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ READY_DEV := $(VENV)/.ready-dev
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-slow check format docs bench verify-records clean
+.PHONY: help demo test test-slow check format docs bench fuzz verify-records clean
 
 help:
 	@echo "make demo            train, measure, compress and compare models on two data sets; writes $(OUT)/report.html"
@@ -22,6 +23,7 @@ help:
 	@echo "make test-slow       the tests marked slow"
 	@echo "make docs            check the documents: links, commands, recipes and the Python example of the README"
 	@echo "make bench           every benchmark in benchmarks/"
+	@echo "make fuzz            damage $(FUZZ) archives: each must be refused or give back the original"
 	@echo "make verify-records  evaluate every run in records/ again; recompute $(OUT)/results.json if it is there"
 	@echo "make format          format the code"
 
@@ -58,6 +60,9 @@ docs: $(READY_DEV)
 
 bench: $(READY_DEV)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+fuzz: $(READY)
+	$(BIN)/python -m codelength.archive.fuzz --count $(FUZZ)
 
 verify-records: $(READY)
 	$(BIN)/python scripts/verify_records.py records $(wildcard $(OUT)/results.json)

@@ -75,9 +75,9 @@ def candidates(runs: Iterable[Path] = ()) -> Iterator[ImageModel]:
         yield open_model(SHIPPED / name)
 
 
-def model_for(channels: int, levels: int, runs: Iterable[Path] = ()) -> ImageModel | None:
-    """The first known model for images of that many channels and levels."""
-    return next((known for known in candidates(runs) if fits(known.model, channels, levels)), None)
+def models_for(channels: int, levels: int, runs: Iterable[Path] = ()) -> list[ImageModel]:
+    """The known models for images of that many channels and levels."""
+    return [known for known in candidates(runs) if fits(known.model, channels, levels)]
 
 
 def find_model(sha256: str, name: str, runs: Iterable[Path] = ()) -> ImageModel:

@@ -1,7 +1,6 @@
 """Any mix of files into an archive.
 
-An image of 8 bits with a known model is coded by it (`window/1`); every image is coded by `planes/1` too, and its file's bytes are the third way: the
-smallest is kept. Images of one size go into one chunk, so that they are coded together; bytes of successive files too.
+An image is coded by every known model that fits it (`window/1`), by `planes/1`, or as the bytes of its file: the smallest is kept. Images of one size go into one chunk, so that they are coded together; bytes of successive files too.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 
 from codelength.archive.byte_codec import MAX_BYTES, encode_bytes
 from codelength.archive.container import ArchiveWriter, Entry, ModelReference
-from codelength.archive.models import ImageModel, model_for, pack_model
+from codelength.archive.models import ImageModel, models_for, pack_model
 from codelength.archive.plane_codec import encode_planes
 from codelength.archive.reading import Content, list_files, read_content
 from codelength.archive.window_codec import encode_window
@@ -85,13 +84,14 @@ class Packer:
 
     def _code(self, x: np.ndarray, levels: int) -> tuple[str, int | None, np.ndarray, int, bytes]:
         """The smallest stream of some channels."""
-        best = encode_planes(x, levels)
-        known = model_for(x.shape[1], levels, self.runs) if x.size else None
-        if known is not None:
+        best, chosen = encode_planes(x, levels), None
+        for known in models_for(x.shape[1], levels, self.runs) if x.size else []:
             stream = encode_window(known.model, x)
             if len(stream) < len(best):
-                return "window/1", self._reference(known), x, levels, stream
-        return "planes/1", None, x, levels, best
+                best, chosen = stream, known
+        if chosen is None:
+            return "planes/1", None, x, levels, best
+        return "window/1", self._reference(chosen), x, levels, best
 
     def _reference(self, known: ImageModel) -> int:
         """Index of a model in the directory; its weights go into the file at first sight if wanted."""
