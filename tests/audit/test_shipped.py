@@ -17,7 +17,7 @@ from codelength.recipe import parse_recipe
 from codelength.run import create_run, load_run, save_run_weights
 
 SPACE = Space.image(1, 3, 4, 8)
-SPACES = dict.fromkeys(("glow", "flow_pp"), Space.image(1, 2, 4, 8))  # systems that squeeze want even sizes
+SPACES = dict.fromkeys(("glow", "flow_pp", "iaf_vae"), Space.image(1, 2, 4, 8))  # systems that squeeze want even sizes
 
 
 def test_every_system_is_audited(tiny_options: dict[str, Any]) -> None:
