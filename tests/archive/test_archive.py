@@ -73,7 +73,7 @@ def test_photographs_go_through_the_shipped_model(tmp_path: Path, monkeypatch: p
     import imagecodecs
     from skimage.data import chelsea
 
-    photo = np.ascontiguousarray(chelsea()[100:148, 100:164])
+    photo = np.ascontiguousarray(chelsea()[100:128, 100:148])
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(photo))
     pack([tmp_path / "a.png"], tmp_path / "a.clen", embed=True)
     record = describe(tmp_path / "a.clen")
@@ -111,8 +111,10 @@ def test_links_are_not_followed(mixed_archive: Path, tmp_path: Path) -> None:
     with pytest.raises(CodecError, match="link"):
         unpack(mixed_archive, tmp_path / "out")
     assert not list((tmp_path / "elsewhere").iterdir())
-    with pytest.raises(UsageError, match="link"):
-        pack([tmp_path / "out/mix"] if False else [tmp_path / "nothing"], tmp_path / "x.clen")
+    (tmp_path / "a.link").symlink_to(mixed_archive)
+    for name in ("a.link", "nothing"):
+        with pytest.raises(UsageError, match="link"):
+            pack([tmp_path / name], tmp_path / "x.clen")
 
 
 def test_existing_files_are_kept(mixed_archive: Path, tmp_path: Path) -> None:
@@ -157,7 +159,8 @@ def test_claims_beyond_the_file_are_refused() -> None:
 
 def test_damage_is_refused_or_harmless(mixed_archive: Path, mixed_files: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.clen"
-    pack([mixed_files / name for name in ("grey.png", "sub/text.txt", "one.byte", "signed.npy")], small)
+    (tmp_path / "short.txt").write_bytes(b"one fish two fish red fish blue fish " * 3)
+    pack([mixed_files / "rgb2.png", tmp_path / "short.txt", mixed_files / "one.byte", mixed_files / "row.png"], small)
     content, other = small.read_bytes(), mixed_archive.read_bytes()
     original = [OpenArchive(small).restored(index) for index in range(4)]
     counts = {"refused": 0, "same": 0}
