@@ -111,7 +111,11 @@ def test_every_shipped_recipe_is_valid_and_builds(name):
         assert num_parameters(model) == pytest.approx(recipe.published_parameters, rel=0.01)
 
 
-OWN_DATA = {"data/slices16": Space.image(1, 512, 512, 65_536)}
+OWN_DATA = {
+    "data/slices16": Space.image(1, 512, 512, 65_536),
+    "data/pretraining/grey.npy": Space.image(1, 48, 48),
+    "data/pretraining/rgb.npy": Space.image(3, 48, 48),
+}
 """Recipes for the reader's own data: a path that --set data.name replaces, and what it is made for."""
 
 
