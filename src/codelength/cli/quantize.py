@@ -16,7 +16,7 @@ import click
 )
 @click.option("--finetune", type=click.IntRange(0), default=0, show_default=True, help="Steps of fine-tuning.")
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Of fine-tuning."
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-5, show_default=True, help="Of fine-tuning."
 )
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Data a step of fine-tuning.")
 def command(

@@ -59,7 +59,7 @@ def lines(record: dict[str, Any]) -> list[str]:
     layout = record["layout"]
     names = layout.get("names") or [layout.get("name", "items.npy")]
     shown = ", ".join(repr(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    machine = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
+    machine = ", ".join(f"{name} {value}" for name, value in record["machine"].items()) or "any machine"
     conditions = [f"told     {', '.join(record['conditions'])} of each item, held in the file"]
     return [
         size_line(record),

@@ -43,7 +43,7 @@ class FineTuning:
 
     steps: int
     batch_size: int = 64
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     seed: int = 0
     flip: bool = False
 
