@@ -172,7 +172,7 @@ def _tables(shares: np.ndarray) -> np.ndarray:
     """Masses of the two halves, (M, 2): p and 2^24 − p."""
     tables = np.empty((len(shares), 2))
     tables[:, 0] = shares
-    np.subtract(_WHOLE, shares, out=tables[:, 1])
+    tables[:, 1] = _WHOLE - shares
     return tables
 
 
