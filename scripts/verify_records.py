@@ -22,7 +22,8 @@ import numpy as np
 
 from codelength.data import load_data
 from codelength.errors import DataError
-from codelength.evaluation import Evaluation, load_record, per_example_nats
+from codelength.evaluation import Evaluation, per_example_nats
+from codelength.evaluation.sample import of_examples
 from codelength.evaluation.statistics import mean_with_error
 from codelength.run import file_sha256, load_run
 from codelength.units import bits_per_dim
@@ -41,8 +42,11 @@ def check_run(folder: Path, examples: int | None = None) -> list[str]:
     data = load_data(run.recipe.data.name, **run.recipe.data.options)
     model = run.load_model()
     for path in sorted(folder.glob("evaluation/*/record.json")):
-        record, kept = load_record(path.parent), Evaluation.load(path.parent).per_example
-        split = data.split(record.split)
+        evaluation = Evaluation.load(path.parent)
+        record, kept = evaluation.record, evaluation.per_example
+        # Some records are of a sample of the split, which they list.
+        own = data if evaluation.examples is None else of_examples(data, record.split, evaluation.examples)
+        split = own.split(record.split)
         if split.fingerprint() != record.data_sha256:
             problems.append(f"{path.parent.name}: the data are not those of the record")
             continue

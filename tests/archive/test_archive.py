@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,31 @@ def test_shipped_models_code_and_travel(name: str) -> None:
     for broken in (content[:3], content[:50], b"\x00" * 40, content[:-9]):
         with pytest.raises(CodecError):
             unpack_model(broken, known.sha256)
+
+
+@pytest.mark.parametrize("claim", ["width: 200000", "layers: 30000000", "rows: 50000000", "head_width: 900000"])
+def test_a_model_that_claims_more_than_its_bytes_is_not_built(tmp_path: Path, claim: str) -> None:
+    known = open_model(SHIPPED / "grey")
+    for file in known.path.iterdir():
+        shutil.copy(file, tmp_path)
+    recipe = (tmp_path / "recipe.yaml").read_text()
+    option = claim.partition(":")[0]
+    (tmp_path / "recipe.yaml").write_text(re.sub(rf"\b{option}: \d+", claim, recipe))
+    content = pack_model(replace(known, path=tmp_path))
+    with pytest.raises(CodecError, match="larger network than its bytes can hold"):
+        unpack_model(content, known.sha256)
+
+
+def test_files_are_read_a_group_at_a_time(mixed_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = packing.read_content
+    monkeypatch.setattr(packing, "read_content", lambda name, path: read.append(name) or original(name, path))
+    files = packing.list_files([mixed_files])
+    groups = packing._groups(files)
+    first = next(groups)
+    # One more file than the group has been looked at: it begins the next one.
+    assert len(read) == len(first) + 1 < len(files)
+    assert [content.name for group in (first, *groups) for content in group] == [name for name, _ in files]
 
 
 def test_photographs_go_through_the_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

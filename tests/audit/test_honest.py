@@ -12,7 +12,8 @@ from codelength import LikelihoodModel, Space, build_model
 from codelength.audit import audit
 from codelength.models.base import can
 
-QUICK, ALL = range(0, 220, 7), range(200)
+# 27: a density under a dequantizer of random weights, whose bound is loose: it is judged by the tighter one of U(0, 1), as in its record.
+QUICK, ALL = (*range(0, 220, 7), 27), range(200)
 
 
 def failures(i: int, model: Any, make_dataset: Callable[..., Any], budget: float) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from codelength.demo import pool, run, work
 from codelength.demo.plan import FAST, SYSTEMS, Part, make_parts
 from codelength.demo.pool import PartError, run_parts, where
 from codelength.errors import UsageError
-from codelength.evaluation import Evaluation
+from codelength.evaluation import Evaluation, evaluate_run
 from codelength.evaluation.sealed import count_test_evaluations
 from codelength.run import load_run
 
@@ -137,6 +138,10 @@ def test_verified_by_the_script(demo, capsys):
     record.write_text(text.replace('"bits_per_dim": ', '"bits_per_dim": 1'))
     assert script.main([str(out), "--examples", "5"]) == 1
     record.write_text(text)
+    # A record of a sample is checked on the data that it lists.
+    sampled = evaluate_run(load_run(out / "digits-made"), split="validation", examples=7).record
+    assert script.main([str(out)]) == 0
+    shutil.rmtree(out / "digits-made" / "evaluation" / sampled.folder_name())
 
 
 def test_part_in_this_process(tmp_path):

@@ -52,6 +52,14 @@ def test_values_are_yaml_and_wrong_keys_name_the_nearest(recipe, capsys):
     assert "is no run" in capsys.readouterr().err
 
 
+def test_a_wrong_model_option_leaves_no_run_behind(recipe, tmp_path, capsys):
+    command = ["train", recipe, "--out", "run", "--set", "model.system=mean_field", "--set", "training.steps=1"]
+    assert main([*command, "--set", "model.options.componets=3"]) == 2
+    assert "did you mean 'components'?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main([*command, "--set", "model.options.components=3"]) == 0
+
+
 def test_recipes_are_listed(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     monkeypatch.setattr("codelength.recipe.RECIPE_FOLDER", tmp_path)

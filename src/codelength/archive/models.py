@@ -14,12 +14,14 @@ from typing import Any
 from codelength.archive.window_codec import fits
 from codelength.coding.codec import load_coder
 from codelength.errors import CodecError, CodelengthError
-from codelength.run import load_run
+from codelength.run import Run, load_run
 
 SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
 MODELS_VARIABLE = "CODELENGTH_MODELS"
 FILES = ("recipe.yaml", "space.json", "weights.json", "model.safetensors")
 MAX_EMBEDDED = 2**26
+MAX_LEVELS = 2**16
+MAX_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def unpack_model(content: bytes, sha256: str) -> ImageModel:
             (folder / name).write_bytes(content[end : end + size])
             end += size
         try:
+            _refuse_giants(load_run(folder), len(content))
             known = open_model.__wrapped__(folder)
         except (CodelengthError, OSError, ValueError, TypeError, KeyError) as error:
             raise CodecError(f"the model inside the file cannot be used ({error}); restore the file") from error
@@ -130,3 +133,14 @@ def unpack_model(content: bytes, sha256: str) -> ImageModel:
             f"the model inside the file has the hash {known.sha256[:16]}; wanted {sha256[:16]}. Restore the file"
         )
     return known
+
+
+def _refuse_giants(run: Run, size: int) -> None:
+    """Raise CodecError where a recipe claims a network that `size` bytes cannot hold: it would be built before its weights are missed."""
+    options = run.recipe.model.options.get("options") or {}
+    counts = {name: value for name, value in options.items() if type(value) is int}
+    width, layers = counts.get("width", 1), counts.get("layers", 1)
+    claims = [*counts.values(), *run.space.sizes, run.space.levels - MAX_LEVELS, width * width * (layers - 1)]
+    claims += [width * counts.get("head_width", 1), counts.get("rows", 1) * counts.get("reach", 1) * width]
+    if max(claims) > size or run.space.sizes[0] > MAX_CHANNELS:
+        raise CodecError("its recipe describes a larger network than its bytes can hold")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,9 +185,9 @@ def pack(
     return size
 
 
-def _groups(files: list[tuple[str, Path]]) -> list[list[Content]]:
-    """Files in order, successive ones of one kind of pixels together."""
-    groups: list[list[Content]] = []
+def _groups(files: list[tuple[str, Path]]) -> Iterator[list[Content]]:
+    """Files in order, successive ones of one kind of pixels together; pixels of one group at a time are held."""
+    group: list[Content] = []
     key: tuple[object, ...] | None = None
     held = 0
     for name, path in files:
@@ -195,12 +195,13 @@ def _groups(files: list[tuple[str, Path]]) -> list[list[Content]]:
         shape = None if content.pixels is None else content.pixels.shape
         sites = 0 if shape is None else shape[1] * shape[2]
         own = (shape, content.dtype, content.kind, content.offset)
-        if own != key or held + sites > CHUNK_SITES:
-            groups.append([])
-            key, held = own, 0
-        groups[-1].append(content)
-        held += sites
-    return groups
+        if group and (own != key or held + sites > CHUNK_SITES):
+            yield group
+            group, held = [], 0
+        group.append(content)
+        key, held = own, held + sites
+    if group:
+        yield group
 
 
 def _verify(archive: Path, files: list[tuple[str, Path]], runs: tuple[Path, ...]) -> None:

@@ -54,16 +54,17 @@ def probe(context: Context) -> Verdict:
 
 
 def _our_codec(context: Context, found: Findings) -> None:
-    from codelength.coding import autoregressive
+    from codelength.coding.autoregressive import DEFAULT_BATCH, DEFAULT_THREADS
+    from codelength.coding.registry import CODECS, codec_of
 
     model = context.subject.model
-    encode: Encode = autoregressive.encode
-    decode: Decode = autoregressive.decode
+    codec = CODECS[codec_of(model)]
+    options = {"batch": codec.batch(model, DEFAULT_BATCH), "threads": DEFAULT_THREADS}
     _round_trips(
         context,
         found,
-        lambda x: encode(model, x, **context.subject.conditions(len(x))),
-        lambda blob, n: decode(model, blob, n, **context.subject.conditions(n)),
+        lambda x: codec.encode(model, x, **options, **context.subject.conditions(len(x))),
+        lambda blob, n: codec.decode(model, blob, n, **options, **context.subject.conditions(n)),
         steps=context.inputs.space.num_dims,
     )
 

@@ -53,7 +53,8 @@ def command(
         _print_use(trained, model, split, max(count, 200), seed)
         return
     if output is None or Path(output).suffix.lower() != ".png":
-        raise UsageError(f"--output {output}; wanted a file name that ends in .png")
+        got = "no file to draw into" if output is None else f"-o {output}"
+        raise UsageError(f"{got}; wanted -o and a file name that ends in .png")
     pictures, columns = _pictures(trained, model, view, count, latent, values, split, seed)
 
     from codelength.report.images import enlarge, png_bytes, tile, to_pixels

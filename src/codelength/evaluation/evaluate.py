@@ -88,7 +88,7 @@ def evaluate(
     if device is not None:
         model.to(device)
     started = time.perf_counter()
-    variants = _variants(model, dequantizer)
+    variants = dequantizer_variants(model, dequantizer)
     results = {
         name: score(variant, chosen, settings, f"{data.name} {split}", progress=progress)
         for name, variant in variants.items()
@@ -142,7 +142,7 @@ def _refuse_density(model: LikelihoodModel, name: str) -> None:
         )
 
 
-def _variants(model: LikelihoodModel, choice: DequantizerChoice | None) -> dict[str, LikelihoodModel]:
+def dequantizer_variants(model: LikelihoodModel, choice: DequantizerChoice | None = None) -> dict[str, LikelihoodModel]:
     """Name of the dequantizer -> the model with it; one entry, named "", for a model without."""
     if not can(model, "with_dequantizer"):
         return {"": model}

@@ -88,4 +88,7 @@ def check_conditions(model: LikelihoodModel, conditions: Mapping[str, int | Sequ
 def _require(model: LikelihoodModel, argument: str, option: str) -> None:
     sample: Any = model.sample
     if argument not in inspect.signature(sample).parameters:
-        raise UsageError(f"{type(model).__name__} cannot be sampled with {option}: its sample() has no {argument!r}")
+        raise UsageError(
+            f"{type(model).__name__} cannot be sampled with {option}: its sample() has no {argument!r}. Leave the option out, or "
+            "choose an autoregressive run"
+        )

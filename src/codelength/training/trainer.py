@@ -57,17 +57,21 @@ def train(
     data = _load(recipe) if data is None else data
     if overfit is not None:
         recipe, data = narrow(recipe, data, overfit)
-    checkpoint, damages = _open_folder(out, recipe, data, resume)
-    talk = Talk(recipe.training.steps, progress)
-    for damage in damages:
-        start = "the beginning" if checkpoint is None else f"step {checkpoint.step}"
-        talk.note(f"{damage}; going on from {start}")
     with _reproducible(place):
+        has_steps = _has_steps(recipe, data, place)  # before there is a folder: a wrong option leaves none behind
+        checkpoint, damages = _open_folder(out, recipe, data, resume)
+        talk = Talk(recipe.training.steps, progress)
+        for damage in damages:
+            start = "the beginning" if checkpoint is None else f"step {checkpoint.step}"
+            talk.note(f"{damage}; going on from {start}")
         if checkpoint is None or not checkpoint.fields["complete"]:
             selection = (
                 ("validation", data.split("validation")) if overfit is None else ("overfit", data.split("train"))
             )
-            _train(recipe, data, out, place, talk, selection, checkpoint)
+            if has_steps:
+                _take_steps(recipe, data, out, place, talk, selection, checkpoint)
+            else:
+                fit(recipe, data, out, place, talk, selection)
         if overfit is not None and not (out / "overfit.json").is_file():
             found = examine(out, recipe, data, place)
             if progress:
@@ -75,7 +79,13 @@ def train(
     return load_run(out)
 
 
-def _train(
+def _has_steps(recipe: Recipe, data: DataSet, device: torch.device) -> bool:
+    """Whether the model is trained by steps, and not estimated in closed form or without parameters."""
+    model = fresh_model(recipe, data, device)
+    return not can(model, "fit") and any(p.requires_grad for p in model.parameters())
+
+
+def _take_steps(
     recipe: Recipe,
     data: DataSet,
     out: Path,
@@ -84,10 +94,6 @@ def _train(
     selection: tuple[str, Split],
     checkpoint: Checkpoint | None,
 ) -> None:
-    model = fresh_model(recipe, data, device)
-    if can(model, "fit") or not any(p.requires_grad for p in model.parameters()):
-        fit(recipe, data, out, device, talk, selection)
-        return
     loop = Loop(recipe, data, out, device, talk, selection)
     loop.begin(checkpoint)
     with closing(loop), closing(talk):

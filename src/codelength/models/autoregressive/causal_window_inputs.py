@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from codelength.models.autoregressive.base import wavefront_schedule
 from codelength.models.base import Positions
 from codelength.nn.level_scale import WIDE_LEVELS
 from codelength.space import Space
@@ -90,11 +91,7 @@ class Window:
 
     def wavefronts(self) -> list[Positions]:
         """The sites with column + (reach + 1) * row = t, for t = 0, 1, ...: none of them sees another."""
-        site = torch.arange(self.height * self.width)
-        time = site % self.width + (self.reach + 1) * (site // self.width)
-        _, counts = time.unique(return_counts=True)
-        groups = time.argsort(stable=True).split(counts.tolist())
-        return [Positions(group // self.width, group % self.width) for group in groups]
+        return wavefront_schedule(self.height, self.width, self.reach + 1)
 
     def pad(self, levels: Tensor) -> Tensor:
         """(B, C, H, W) levels -> (B, padded sites, C + 1) float32."""
