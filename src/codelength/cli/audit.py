@@ -36,6 +36,7 @@ def command(
     """
     from codelength.adapters import is_file_spec
     from codelength.audit import AuditError, audit
+    from codelength.run import load_run
 
     is_run = not is_file_spec(subject)
     try:
@@ -48,6 +49,7 @@ def command(
     failed = any(verdict.status == "fail" for verdict in verdicts)
     report = {
         "subject": subject,
+        "model_sha256": load_run(subject).model_sha256 if is_run else None,
         "data": None if data is None else data.name,
         "split": None if data is None else split,
         "seed": seed,

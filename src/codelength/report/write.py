@@ -8,11 +8,13 @@ from pathlib import Path
 from codelength import __version__
 from codelength.coding.baselines import CodecResult
 from codelength.evaluation import EvaluationRecord
+from codelength.report.audits import audit_tables
 from codelength.report.collect import Group, Subject, collect
 from codelength.report.figures import forest, k_curves, training_curves
 from codelength.report.latents import latent_tables
 from codelength.report.page import Block, Note, Page, Record, Section, record_fields, write_page
 from codelength.report.pictures import bit_maps, drawable, extremes, samples_beside_data
+from codelength.report.planes import bit_planes
 from codelength.report.tables import (
     best_codec,
     channels,
@@ -89,6 +91,7 @@ def group_sections(group: Group, codecs: Sequence[CodecResult], pictures: bool) 
     name, subjects = group.anchor, [m.subject for m in group.measured]
     parts: list[tuple[str, str, list[Block | None]]] = [
         ("coded", "Really compressed", [coded_files(group), codec_table(group, codecs)]),
+        ("audit", "Audit", list(audit_tables(group, subjects))),
         ("training", "Training", _training(subjects)),
         ("bounds", "Bounds over K", [k_curves(group)]),
     ]
@@ -96,7 +99,7 @@ def group_sections(group: Group, codecs: Sequence[CodecResult], pictures: bool) 
         parts += [
             ("latents", "Latents", list(latent_tables(group))),
             ("samples", "Samples beside data", list(samples_beside_data(group))),
-            ("bits", "Where the bits go", [*bit_maps(group), channels(group)]),
+            ("bits", "Where the bits go", [*bit_maps(group), channels(group), bit_planes(group)]),
             ("items", "Easiest and hardest", list(extremes(group))),
         ]
     top = [*_introduction(group, codecs), ranking(group, codecs), forest(group)]
