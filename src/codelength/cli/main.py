@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "decompress": "Restore the data of a compressed file.",
     "info": "Describe a compressed file.",
     "report": "Write a self-contained HTML report on runs.",
+    "explore": "Open a local page on a run: code lengths of images, samples, completions.",
+    "figures": "Draw the figures of the guide.",
 }
 
 
