@@ -1,6 +1,6 @@
 """Check README and docs: links lead somewhere, commands and options exist, recipes ship.
 
-`python scripts/check_documents.py` checks the text; with `--run` the README's Python examples are run too.
+`python scripts/check_documents.py` checks the text; with `--run` the Python of the README and of the guide is run too.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def main(arguments: list[str], root: Path) -> int:
         text = page.read_text()
         problems = [*check_links(page, text)]
         problems += [problem for line in shell_lines(text) for problem in check_command(line, targets)]
-        if "--run" in arguments and page.name == "README.md":
+        if "--run" in arguments and (page.name == "README.md" or page.parent.name == "guide"):
             problems += run_python(page, text)
         for problem in problems:
             print(f"{page.relative_to(root)}: {problem}", file=sys.stderr)
