@@ -9,19 +9,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+READY_SLOW := $(VENV)/.ready-slow
+AXE := .node/node_modules/axe-core/axe.min.js
 
 # One thread a process: the tests and the demo run two processes, and float sums then do not depend on the thread count.
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-slow check format docs bench fuzz verify-records clean
+.PHONY: help demo test test-slow test-browser nightly figures check format docs bench fuzz verify-records clean
 
 help:
 	@echo "make demo            train, measure, compress and compare models on two data sets; writes $(OUT)/report.html"
 	@echo "make test            format, lint, types, changelog, documents, tests and coverage"
 	@echo "make check           the same without the tests"
 	@echo "make test-slow       the tests marked slow"
-	@echo "make docs            check the documents: links, commands, recipes and the Python example of the README"
+	@echo "make test-browser    the pages in headless Chromium: clicks, accessibility, no requests"
+	@echo "make docs            the documentation site in site/: links, commands, Python examples and doctests checked"
+	@echo "make figures         the figures of the guide and the numbers they show"
+	@echo "make nightly         every command of the README and the guide, run"
 	@echo "make bench           every benchmark in benchmarks/"
 	@echo "make fuzz            damage $(FUZZ) archives: each must be refused or give back the original"
 	@echo "make verify-records  evaluate every run in records/ again; recompute $(OUT)/results.json if it is there"
@@ -38,6 +43,13 @@ $(READY_DEV): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[dev]"
 	@touch $(READY) $(READY_DEV)
 
+$(READY_SLOW): $(READY_DEV)
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[dev,slow]"
+	@touch $(READY_SLOW)
+
+$(AXE):
+	npm install --prefix .node --no-audit --no-fund axe-core@4.14.1
+
 demo: $(READY)
 	$(BIN)/codelength demo --out $(OUT)
 
@@ -51,12 +63,23 @@ check: $(READY_DEV)
 test: check
 	$(BIN)/pytest -n $(WORKERS) -m "not slow" --cov=codelength --cov-report=term --cov-fail-under=90
 
-test-slow: $(READY_DEV)
+test-slow: $(READY_SLOW) $(AXE)
 	$(BIN)/python scripts/verify_records.py records --examples 200 --skip-missing-data
-	$(BIN)/pytest -n $(WORKERS) -m slow
+	CODELENGTH_REQUIRE_BROWSER=1 $(BIN)/pytest -n $(WORKERS) -m slow
 
-docs: $(READY_DEV)
+test-browser: $(READY_SLOW) $(AXE)
+	CODELENGTH_REQUIRE_BROWSER=1 $(BIN)/pytest -m slow tests/browser
+
+nightly: $(READY_SLOW)
+	$(BIN)/python scripts/run_commands.py
+
+docs: $(READY_SLOW)
 	$(BIN)/python scripts/check_documents.py --run
+	$(BIN)/pytest -q -n $(WORKERS) src
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+figures: $(READY)
+	$(BIN)/codelength figures -o docs/figures --records records
 
 bench: $(READY_DEV)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
@@ -72,4 +95,4 @@ format: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .node site .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
