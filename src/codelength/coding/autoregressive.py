@@ -100,9 +100,9 @@ def encode(
     def code(channel: ChannelDistribution, values: Tensor) -> Tensor:
         symbols = values.reshape(-1).numpy()
         if uses_cdf(channel):
-            encoder.encode_by_cdf(symbols, _flat_cdf(channel, values.shape), channel.levels)
+            encoder.encode_by_cdf(symbols, flat_cdf(channel, values.shape), channel.levels)
         else:
-            encoder.encode(symbols, _flat_table(channel))
+            encoder.encode(symbols, flat_table(channel))
         return values
 
     with coding_mode(model, threads):
@@ -133,9 +133,9 @@ def decode(
 
     def code(channel: ChannelDistribution, values: Tensor) -> Tensor:
         if uses_cdf(channel):
-            symbols = decoder.decode_by_cdf(values.numel(), _flat_cdf(channel, values.shape), channel.levels)
+            symbols = decoder.decode_by_cdf(values.numel(), flat_cdf(channel, values.shape), channel.levels)
         else:
-            symbols = decoder.decode(_flat_table(channel))
+            symbols = decoder.decode(flat_table(channel))
         return torch.from_numpy(symbols).reshape(values.shape)
 
     sizes = model.space.sizes
@@ -169,12 +169,12 @@ def _walk(model: LikelihoodModel, levels: Tensor, code: CodeChannel, conditions:
         positions.scatter(levels, values)
 
 
-def _flat_table(channel: ChannelDistribution) -> np.ndarray:
+def flat_table(channel: ChannelDistribution) -> np.ndarray:
     """Masses of every symbol, (n * S, levels)."""
     probs = channel.probs()
     return probs.reshape(-1, probs.shape[-1]).numpy()
 
 
-def _flat_cdf(channel: ChannelDistribution, shape: torch.Size) -> Callable[[np.ndarray], np.ndarray]:
+def flat_cdf(channel: ChannelDistribution, shape: torch.Size) -> Callable[[np.ndarray], np.ndarray]:
     """The channel's CDF on flat arrays: (n * S,) integers -> (n * S,) float64."""
     return lambda value: channel.cdf(torch.from_numpy(value).reshape(shape)).reshape(-1).numpy()

@@ -56,7 +56,7 @@ class Encoder:
         Raises:
             CodecError: A row is no distribution, or a symbol is outside 0 .. L − 1.
         """
-        tables, symbols = _checked(tables), np.ascontiguousarray(symbols, dtype=np.int32)
+        tables, symbols = checked_tables(tables), np.ascontiguousarray(symbols, dtype=np.int32)
         if symbols.size and not (symbols.min() >= 0 and symbols.max() < tables.shape[1]):
             raise CodecError(
                 f"symbols {symbols.min()}..{symbols.max()} leave the levels 0..{tables.shape[1] - 1} of the model"
@@ -100,7 +100,7 @@ class Decoder:
         Raises:
             CodecError: A row is no distribution, or the stream was not written with these tables.
         """
-        tables = _checked(tables)
+        tables = checked_tables(tables)
         if not len(tables):
             return np.zeros(0, dtype=np.int64)
         try:
@@ -170,7 +170,7 @@ class Bisection:
         self._below_high = np.where(down, self._below_middle, self._below_high)
 
 
-def _checked(tables: np.ndarray) -> np.ndarray:
+def checked_tables(tables: np.ndarray) -> np.ndarray:
     """Tables as a contiguous float64 array of distributions."""
     tables = np.ascontiguousarray(tables, dtype=np.float64)
     if len(tables):

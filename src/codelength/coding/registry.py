@@ -97,6 +97,9 @@ CODECS = Registry(
         autoregressive.CODEC: Codec(
             autoregressive.encode, autoregressive.decode, autoregressive.lockstep_batch, _exact
         ),
+        "local_bits_back/1": "codelength.coding.local_bits_back:LOCAL_BITS_BACK_CODEC",
+        "bit_swap/1": "codelength.coding.bits_back:BIT_SWAP_CODEC",
+        "bits_back/1": "codelength.coding.bits_back:BITS_BACK_CODEC",
     }
 )
 

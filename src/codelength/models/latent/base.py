@@ -96,6 +96,23 @@ class LatentModel(LikelihoodModel):
             SpaceMismatchError: x is not of the model's space.
         """
 
+    def choose_posterior(self, x: Tensor, choose: Choose) -> None:
+        """Walk through q(z | x) in its own order, as `generate` through the prior: what bits-back coding needs.
+
+        Args:
+            x: Integers of the space, (n, C, H, W).
+            choose: Called with a layer's name and its Gaussian given x and the layers before; returns its latents, (n, *shape).
+
+        Raises:
+            NotImplementedError: The posterior is no chain of Gaussians; `posterior_is_gaussian` says so.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no chain of Gaussians as its posterior")
+
+    @property
+    def posterior_is_gaussian(self) -> bool:
+        """Whether each layer of q(z | x) is Gaussian given the layers before, so that `choose_posterior` can say it."""
+        return type(self).choose_posterior is not LatentModel.choose_posterior
+
     def log_weights(self, x: Tensor, k: int, generator: Noise) -> LogWeights:
         """Log importance weights log P(x, z) − log q(z | x) of k draws of each datum.
 

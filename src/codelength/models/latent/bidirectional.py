@@ -89,9 +89,14 @@ class BidirectionalLayer(nn.Module):
             return interpolate(h, scale_factor=2.0) + RESIDUAL * torch.nn.functional.pixel_shuffle(out, 2)
         return h + RESIDUAL * out
 
+    @staticmethod
+    def base(below: Share, above: Share) -> Gaussian:
+        """The posterior before it is bent by flows."""
+        return Gaussian(below.mean + above.mean, bounded(below.log_std + above.log_std))
+
     def posterior(self, below: Share, above: Share, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A draw from q(z | x, above) for standard normal noise, and log q of each latent, (n, latents, H, W)."""
-        base = Gaussian(below.mean + above.mean, bounded(below.log_std + above.log_std))
+        base = self.base(below, above)
         z = base.draw(noise)
         log_q = Gaussian(torch.zeros_like(noise), base.log_std).log_prob(base.log_std.exp() * noise)
         for flow in self.flows:

@@ -155,29 +155,41 @@ class DRAW(LatentModel):
     def generate(self, n: int, choose: Choose) -> PixelDistribution:
         return self.likelihood(self.canvases(n, choose)[-1])
 
-    def infer(self, x: Tensor, k: int, generator: Noise) -> Inference:
-        levels = self.space.validate(x) - self.space.offset
-        batch = len(x)
-        many = levels.repeat(k, 1, 1, 1)  # (k B, C, H, W): what is read depends on the draws before
-        image = many.to(self.dtype) * (2 / (self.space.levels - 1)) - 1
-        canvas, decoder = self._start(k * batch)
+    def choose_posterior(self, x: Tensor, choose: Choose) -> None:
+        self._draw(self.space.validate(x) - self.space.offset, choose)
+
+    def _draw(self, levels: Tensor, choose: Choose) -> Tensor:
+        """c_T of levels from 0, (n, C, H, W), each step's latents chosen given their posterior."""
+        image = levels.to(self.dtype) * (2 / (self.space.levels - 1)) - 1
+        canvas, decoder = self._start(len(levels))
         encoder = decoder
-        latents: dict[str, Tensor] = {}
-        terms: dict[str, Tensor] = {}
-        for layer, shape in self.layers.items():
+        for layer in self.layers:
             read = self._read(image, canvas, decoder[0])
             h, c = self.encoder(torch.cat([read, decoder[0]], dim=1), encoder)
             encoder = h.to(self.dtype), c.to(self.dtype)
             mean, raw = self.posterior(h).to(self.dtype).chunk(2, dim=1)
-            posterior = Gaussian(mean, bounded(raw))
-            noise = randomness.normal((k, batch, *shape), generator, device=self.device, dtype=self.dtype).flatten(0, 1)
-            z = posterior.draw(noise)
-            decoder = self._decode(z, decoder)
+            decoder = self._decode(choose(layer, Gaussian(mean, bounded(raw))), decoder)
             canvas = self._write(canvas, decoder[0])
+        return canvas
+
+    def infer(self, x: Tensor, k: int, generator: Noise) -> Inference:
+        levels = self.space.validate(x) - self.space.offset
+        batch = len(x)
+        many = levels.repeat(k, 1, 1, 1)  # (k B, C, H, W): what is read depends on the draws before
+        latents: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
+
+        def draw(layer: str, posterior: Gaussian) -> Tensor:
+            shape = (k, batch, *self.layers[layer])
+            noise = randomness.normal(shape, generator, device=self.device, dtype=self.dtype).flatten(0, 1)
+            z = posterior.draw(noise)
             zero = torch.zeros_like(z)
             parts = Gaussian(zero, zero).log_prob(z), Gaussian(zero, zero).log_prob(noise) - posterior.log_std
             log_prior, log_q = (part.unflatten(0, (k, batch)) for part in parts)
             latents[layer] = z.unflatten(0, (k, batch))
-            terms |= latent_terms(layer, self.layers, log_prior, log_q)
+            terms.update(latent_terms(layer, self.layers, log_prior, log_q))
+            return z
+
+        canvas = self._draw(many, draw)
         log_likelihood = self.likelihood(canvas).log_prob(many).unflatten(0, (k, batch))
         return Inference(latents, LogWeights({"log_likelihood": log_likelihood, **terms}))

@@ -15,7 +15,7 @@ Departures: no batch normalization and no warm-up of the KL; log std bounded to 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,6 @@ from codelength.randomness import Noise
 from codelength.space import Space
 
 INFERENCES = ("top_down", "bottom_up")
-NoiseOf = Callable[[str], Tensor]
 
 
 class HierarchicalVAE(LatentModel):
@@ -107,6 +106,10 @@ class HierarchicalVAE(LatentModel):
         mean, raw = network(h).to(self.dtype).chunk(2, dim=1)
         return Gaussian(mean, bounded(raw))
 
+    def posterior_from_below(self, index: int, below: Tensor) -> Gaussian:
+        """q(z_index | the layer below, or at the bottom `scaled` data) of bottom-up inference; index 0 is the top."""
+        return self._gaussian(self.encoders[len(self.layers) - 1 - index], below)
+
     def prior(self, index: int, n: int, above: Tensor | None) -> Gaussian:
         """p(z_index | the layer above) of n data; N(0, I) at the top, index 0."""
         if above is None:
@@ -132,12 +135,17 @@ class HierarchicalVAE(LatentModel):
         levels = self.space.validate(x) - self.space.offset
         batch, n = len(x), k * len(x)
 
-        def noise_of(layer: str) -> Tensor:
-            shape = (k, batch, *self.layers[layer])
-            return randomness.normal(shape, generator, device=self.device, dtype=self.dtype).flatten(0, 1)
+        latents: dict[str, Tensor] = {}
+        log_qs: dict[str, Tensor] = {}
 
-        draw = self._draw_top_down if self.inference == "top_down" else self._draw_bottom_up
-        latents, log_qs = draw(self.scaled(levels), k, noise_of)
+        def draw(layer: str, posterior: Gaussian) -> Tensor:
+            shape = (k, batch, *self.layers[layer])
+            noise = randomness.normal(shape, generator, device=self.device, dtype=self.dtype).flatten(0, 1)
+            latents[layer] = posterior.draw(noise)
+            log_qs[layer] = posterior.log_prob(latents[layer])
+            return latents[layer]
+
+        self._walk(levels, k, draw)
         terms: dict[str, Tensor] = {}
         above: Tensor | None = None
         for index, layer in enumerate(self.layers):
@@ -150,34 +158,35 @@ class HierarchicalVAE(LatentModel):
         ordered = {layer: latents[layer].unflatten(0, (k, batch)) for layer in self.layers}
         return Inference(ordered, LogWeights({"log_likelihood": log_likelihood, **terms}))
 
-    def _draw_top_down(self, h: Tensor, k: int, noise_of: NoiseOf) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Latents and log q of each, (k B, latents), by layer: every posterior is the product of proposal and prior."""
+    def choose_posterior(self, x: Tensor, choose: Choose) -> None:
+        self._walk(self.space.validate(x) - self.space.offset, 1, choose)
+
+    def _walk(self, levels: Tensor, k: int, choose: Choose) -> None:
+        """Choose k latents of each layer, (k B, latents), for levels (B, C, H, W), in the order of inference."""
+        if self.inference == "top_down":
+            self._walk_down(self.scaled(levels), k, choose)
+        else:
+            self._walk_up(self.scaled(levels), k, choose)
+
+    def _walk_down(self, h: Tensor, k: int, choose: Choose) -> None:
+        """Every posterior is the product of proposal and prior."""
         proposals: list[Gaussian] = []
         for features, encoder in zip(self.features, self.encoders, strict=True):
             h = features(nn.functional.silu(h) if proposals else h)
             proposals.append(self._gaussian(encoder, h))
-        latents: dict[str, Tensor] = {}
-        log_qs: dict[str, Tensor] = {}
         z: Tensor | None = None
         for index, (layer, proposal) in enumerate(zip(self.layers, reversed(proposals), strict=True)):
             repeated = Gaussian(proposal.mean.repeat(k, 1), proposal.log_std.repeat(k, 1))
-            posterior = product(repeated, self.prior(index, len(repeated.mean), z))
-            z = latents[layer] = posterior.draw(noise_of(layer))
-            log_qs[layer] = posterior.log_prob(z)
-        return latents, log_qs
+            z = choose(layer, product(repeated, self.prior(index, len(repeated.mean), z)))
 
-    def _draw_bottom_up(self, h: Tensor, k: int, noise_of: NoiseOf) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Latents and log q of each, (k B, latents), by layer: each from the one below."""
-        latents: dict[str, Tensor] = {}
-        log_qs: dict[str, Tensor] = {}
+    def _walk_up(self, h: Tensor, k: int, choose: Choose) -> None:
+        """Every posterior follows from the layer below."""
         below = h
         for layer, encoder in zip(reversed(self.layers), self.encoders, strict=True):
             posterior = self._gaussian(encoder, below)
             if below is h:
                 posterior = Gaussian(posterior.mean.repeat(k, 1), posterior.log_std.repeat(k, 1))
-            below = latents[layer] = posterior.draw(noise_of(layer))
-            log_qs[layer] = posterior.log_prob(below)
-        return latents, log_qs
+            below = choose(layer, posterior)
 
 
 def product(a: Gaussian, b: Gaussian) -> Gaussian:

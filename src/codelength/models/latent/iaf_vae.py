@@ -75,7 +75,7 @@ class IAFVAE(LatentModel):
             )
         if iaf < 0 or free_bits < 0:
             raise ValueError(f"IAFVAE: iaf={iaf}, free_bits={free_bits}; wanted 0 or more")
-        self.free_bits = free_bits
+        self.free_bits, self.iaf = free_bits, iaf
         self.stem = nn.Conv2d(channels, filters, 5, stride=2, padding=2)
         # From the data upwards; the first layer of every resolution but the first halves it.
         self.blocks = nn.ModuleList(
@@ -116,6 +116,18 @@ class IAFVAE(LatentModel):
 
     def generate(self, n: int, choose: Choose) -> PixelDistribution:
         return self._descend(n, lambda name, block, prior, above: choose(name, prior))
+
+    @property
+    def posterior_is_gaussian(self) -> bool:
+        return not self.iaf
+
+    def choose_posterior(self, x: Tensor, choose: Choose) -> None:
+        if self.iaf:
+            raise NotImplementedError("posteriors bent by inverse autoregressive flow are no Gaussians; build with iaf=0")
+        shares = self._shares(self.space.validate(x) - self.space.offset)
+        self._descend(
+            len(x), lambda name, block, prior, above: choose(name, block.base(shares[name], above))
+        )
 
     def infer(self, x: Tensor, k: int, generator: Noise) -> Inference:
         x = self.space.validate(x)

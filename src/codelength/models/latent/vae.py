@@ -173,6 +173,9 @@ class VAE(LatentModel):
     def generate(self, n: int, choose: Choose) -> PixelDistribution:
         return self.decode(choose("z", standard_normal(self, n, self.latent_shape)))
 
+    def choose_posterior(self, x: Tensor, choose: Choose) -> None:
+        choose("z", Gaussian(*self.encode(x)))
+
     def infer(self, x: Tensor, k: int, generator: Noise) -> Inference:
         return self._infer(x, k, generator)
 
