@@ -235,7 +235,7 @@ def forward(layer: Any, stack: Stack, cells: Cells, dtype: torch.dtype, conditio
         last = forward(layer.stages[-1], stack, cells, dtype, conditions)
         return np.concatenate([*flat, last.reshape(len(last), -1)], axis=1)
     if isinstance(layer, REARRANGEMENTS):
-        return layer(torch.from_numpy(cells).double())[0].long().numpy()  # type: ignore[no-any-return]
+        return layer(torch.from_numpy(cells).double())[0].long().numpy()
     if isinstance(layer, ActNorm):
         bias, log_scale = _per_channel(layer, cells)
         return scaled(stack, cells, log_scale.double().exp(), shift_first=bias)
@@ -281,7 +281,7 @@ def backward(layer: Any, stack: Stack, cells: Cells, dtype: torch.dtype, conditi
             cells = backward(layer.stages[i], stack, cells, dtype, conditions)
         return cells
     if isinstance(layer, REARRANGEMENTS):
-        return layer.inverse(torch.from_numpy(cells).double())[0].long().numpy()  # type: ignore[no-any-return]
+        return layer.inverse(torch.from_numpy(cells).double())[0].long().numpy()
     if isinstance(layer, ActNorm):
         bias, log_scale = _per_channel(layer, cells)
         return unscaled(stack, cells, log_scale.double().exp(), shift_first=bias)

@@ -24,7 +24,8 @@ from codelength.coding.files import condition_file, npy_bytes
 from codelength.coding.layout import Layout
 from codelength.data.dataset import DataSet
 from codelength.errors import CodecError
-from codelength.models.base import LikelihoodModel
+from codelength.models.base import LikelihoodModel, can
+from codelength.randomness import ExampleNoise
 from codelength.run import Run, write_atomically
 from codelength.units import bits, bits_per_dim
 
@@ -47,7 +48,8 @@ class CodingResult:
         coded_bits_per_dim: The same in bits/dim.
         conditions: What the model is told of each datum, such as label; the file holds it.
         condition_bytes: What these cost by their adaptive frequencies, in bytes; part of both totals.
-        model_total_bytes: −log2 P of the same data, conditions included, in bytes; a fraction of a byte is kept.
+        model_total_bytes: −log2 P of the same data, or of a model that only bounds it its one-sample bound, conditions included, in
+            bytes; a fraction of a byte is kept.
         model_bits_per_dim: The same in bits/dim.
         overhead_ratio: coded / model − 1.
         encode_seconds: Wall-clock time of encoding, model loading excluded.
@@ -85,7 +87,7 @@ def measure_coding(run: Run, data: DataSet, split: str, *, folder: Path, chunk: 
     those of unconditional models.
 
     Args:
-        run: Run of an exact model.
+        run: Run of a model that a codec accepts.
         data: The data set; its integers are not within the fresh process's reach.
         split: Name of the split.
         folder: Where the file `RUN-DATA-SPLIT.clen` goes.
@@ -140,7 +142,7 @@ def measure_coding(run: Run, data: DataSet, split: str, *, folder: Path, chunk: 
 
 
 def code_length(model: LikelihoodModel, x: np.ndarray, conditions: Mapping[str, np.ndarray] | None = None) -> float:
-    """−log P of all of x given its conditions, by the model's parallel pass, nats."""
+    """−log P of all of x given its conditions, by the model's parallel pass, or minus its one-sample bound; nats."""
     scorer: Any = model
     total = 0.0
     with torch.inference_mode():
@@ -148,7 +150,12 @@ def code_length(model: LikelihoodModel, x: np.ndarray, conditions: Mapping[str, 
             stop = start + LOG_PROB_BATCH
             part = torch.from_numpy(x[start:stop].astype(np.int64))
             told = {name: torch.from_numpy(values[start:stop]) for name, values in (conditions or {}).items()}
-            total -= float(scorer.log_prob(part, **told).double().sum())
+            if can(model, "log_prob"):
+                log_prob = scorer.log_prob(part, **told)
+            else:
+                noise = ExampleNoise(0, range(start, start + len(part)))
+                log_prob = scorer.log_weights(part, 1, noise, **told).total[0]
+            total -= float(log_prob.double().sum())
     return total
 
 

@@ -123,11 +123,11 @@ class IAFVAE(LatentModel):
 
     def choose_posterior(self, x: Tensor, choose: Choose) -> None:
         if self.iaf:
-            raise NotImplementedError("posteriors bent by inverse autoregressive flow are no Gaussians; build with iaf=0")
+            raise NotImplementedError(
+                "posteriors bent by inverse autoregressive flow are no Gaussians; build with iaf=0"
+            )
         shares = self._shares(self.space.validate(x) - self.space.offset)
-        self._descend(
-            len(x), lambda name, block, prior, above: choose(name, block.base(shares[name], above))
-        )
+        self._descend(len(x), lambda name, block, prior, above: choose(name, block.base(shares[name], above)))
 
     def infer(self, x: Tensor, k: int, generator: Noise) -> Inference:
         x = self.space.validate(x)
