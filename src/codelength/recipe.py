@@ -70,6 +70,9 @@ class TrainingConfig(_Strict):
     validation_examples: int | None = Field(None, ge=1, description="Validation data used for selection; none for all.")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints.")
     sample_every: int | None = Field(None, ge=1, description="Steps between sample grids; none for no samples.")
+    start_from: str | None = Field(
+        None, description="Run whose weights training starts from: a folder, or the name of one beside the run."
+    )
     seed: int = Field(0, description="Seed of initialization, data order and noise.")
 
     @model_validator(mode="after")

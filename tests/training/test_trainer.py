@@ -257,3 +257,19 @@ def test_a_device_that_is_not_there(make_recipe, two_levels, tmp_path):
     for device in ("abacus", "cuda:99"):
         with pytest.raises(UsageError, match=f"--device {device}: .*cpu always works"):
             train(make_recipe("uniform"), tmp_path, data=two_levels, device=device)
+
+
+def test_training_starts_from_the_weights_of_another_run(make_recipe, two_levels, tmp_path):
+    first = train(make_recipe("mean_field"), tmp_path / "first", data=two_levels)
+    kept = load_tensors(first.path / "model.safetensors")
+    recipe = make_recipe("mean_field", steps=1, learning_rate=1e-30, start_from="first")
+    run = train(recipe, tmp_path / "second", data=two_levels)
+    for name, tensor in load_tensors(run.path / "model.safetensors").items():
+        torch.testing.assert_close(tensor, kept[name])
+    told = json.loads((run.path / "start.json").read_text())
+    assert (told["run"], told["sha256"], told["step"]) == ("first", first.model_sha256, first.step)
+    # Control: without it the weights are others.
+    fresh = train(make_recipe("mean_field", steps=1, learning_rate=1e-30), tmp_path / "third", data=two_levels)
+    assert not torch.equal(*(next(iter(load_tensors(r.path / "model.safetensors").values())) for r in (run, fresh)))
+    with pytest.raises(UsageError, match="no run"):
+        train(make_recipe("mean_field", start_from="nowhere"), tmp_path / "fourth", data=two_levels)

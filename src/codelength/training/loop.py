@@ -23,7 +23,7 @@ from codelength.training.batches import Batches, choose, data_mark
 from codelength.training.checkpoint import Checkpoint, save_checkpoint
 from codelength.training.diagnosis import non_finite_error
 from codelength.training.metrics import Records, peak_memory_mib
-from codelength.training.model import fresh_model, seed_torch
+from codelength.training.model import fresh_model, seed_torch, start_from
 from codelength.training.objective import objective
 from codelength.training.optimization import Optimizer, WeightAverage, learning_rate
 from codelength.training.progress import Talk, describe_cost
@@ -77,9 +77,11 @@ class Loop:
         """Start from the beginning, or from a checkpoint.
 
         Raises:
-            CheckpointError: The checkpoint is of another architecture.
+            CheckpointError: The checkpoint, or the run to start from, is of another architecture.
         """
         if checkpoint is None:
+            if self.config.start_from is not None:
+                start_from(self.model, self.config.start_from, self.folder)
             if can(self.model, "initialize"):
                 batch = self.batches[1].to(self.device, self.memory_format)
                 with torch.no_grad():

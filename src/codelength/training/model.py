@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from codelength.data.dataset import DataSet
 from codelength.errors import UsageError
 from codelength.models.registry import build_model
 from codelength.randomness import derive_seed
 from codelength.recipe import Recipe
+from codelength.run import load_run, load_tensors, load_weights, write_atomically
 from codelength.training.batches import is_real
 
 
@@ -44,3 +48,22 @@ def fresh_model(recipe: Recipe, data: DataSet, device: torch.device) -> Any:
             f"model system {recipe.model.system!r} is a {model.measure} but the data {data.name!r} are {data_are}; {fix}"
         )
     return model.to(memory_format=torch.channels_last) if recipe.training.channels_last else model
+
+
+def start_from(model: nn.Module, run: str, folder: Path) -> None:
+    """Load the weights of another run, and write beside ours, in start.json, which they were.
+
+    Args:
+        model: Of the same architecture; what it is trained for may differ.
+        run: Folder of the run, or the name of one in the same folder as `folder`.
+        folder: The run that starts.
+
+    Raises:
+        UsageError: There is no such run.
+        CheckpointError: Its weights are missing or of another architecture.
+    """
+    path = Path(run) if (Path(run) / "recipe.yaml").is_file() else folder.resolve().parent / run
+    source = load_run(path)
+    load_weights(model, load_tensors(path / "model.safetensors"), str(path))
+    told = {"run": source.name, "recipe": source.recipe.name, "step": source.step, "sha256": source.model_sha256}
+    write_atomically(folder / "start.json", json.dumps(told, indent=1).encode())
