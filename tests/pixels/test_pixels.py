@@ -158,9 +158,10 @@ def test_the_paper_couples_the_true_earlier_channels():
     distribution = _mixture(3, 256, sites=(1, 1), components=5)
     value = torch.tensor([40, 200, 90]).view(1, 3, 1, 1).expand(3, -1, -1, -1)
     red, green, blue = (2 * value[:, c, 0, 0].double() / 255 - 1 for c in range(3))
-    weights = torch.softmax(distribution.logits[:, :, 0, 0], 1)
-    means = distribution.component_mean[..., 0, 0]
-    coefficients, scales = distribution.coefficients[..., 0, 0], distribution.log_scale[..., 0, 0].exp()
+    parameters = distribution.parameters
+    weights = torch.softmax(parameters.logits[:, :, 0, 0], 1)
+    means = parameters.mean[..., 0, 0]
+    coefficients, scales = parameters.coefficients[..., 0, 0], parameters.log_scale[..., 0, 0].exp()
     centres = (
         means[:, :, 0],
         means[:, :, 1] + coefficients[:, :, 0] * red[:, None],
@@ -189,7 +190,7 @@ def test_initial_outputs_are_broad_and_break_the_symmetry():
         initial = likelihood.initial()
         assert initial.shape == (likelihood.num_parameters,)
         distribution = likelihood(initial.view(1, -1, 1, 1))
-        assert distribution.component_mean[0, :, 0, 0, 0].unique().numel() == 4
+        assert distribution.parameters.mean[0, :, 0, 0, 0].unique().numel() == 4
         grey = torch.arange(space.levels).view(-1, 1, 1, 1).expand(-1, space.shape[0], 1, 1)
         worst = likelihood(initial.view(1, -1, 1, 1).expand(space.levels, -1, -1, -1)).log_prob(grey).min()
         assert -worst / space.shape[0] < math.log(space.levels) + 1.5
@@ -275,7 +276,7 @@ def test_outputs_may_speak_of_a_part_of_the_range(channels):
     generator = torch.Generator().manual_seed(0)
     parameters = torch.randn(1, likelihood.num_parameters, 1, 1, generator=generator, dtype=torch.float64)
     whole = likelihood(parameters)
-    assert torch.equal(likelihood(parameters, torch.tensor([0.0, 1.0])).component_mean, whole.component_mean)
+    assert torch.equal(likelihood(parameters, torch.tensor([0.0, 1.0])).parameters.mean, whole.parameters.mean)
     # 1/64 of the range around level 9,000: a level there is 64 of the whole range's.
     half_range = 65_535 / 2
     part = likelihood(parameters, torch.tensor([9000 / half_range - 1, 1 / 64], dtype=torch.float64))

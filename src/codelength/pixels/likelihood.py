@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from codelength.errors import UsageError, unknown_name
-from codelength.functional import log_scale_floor
+from codelength.functional import MixtureLayout
 from codelength.pixels.bernoulli import Bernoulli, EmissionBernoulli
 from codelength.pixels.categorical import Categorical
 from codelength.pixels.distribution import PixelDistribution
@@ -91,49 +91,22 @@ def _categorical(space: Space) -> PixelLikelihood:
 def _logistic_mixture(space: Space, components: int = 10, coupling: bool | None = None) -> PixelLikelihood:
     if components < 1:
         raise UsageError(f"pixel likelihood 'logistic_mixture': components={components}; wanted at least 1")
-    channels, levels, k = _channels(space), space.levels, components
+    channels, k = _channels(space), components
     coupled = channels > 1 if coupling is None else coupling and channels > 1
-    num_coefficients = channels * (channels - 1) // 2 if coupled else 0
-    floor = log_scale_floor(levels)
+    layout = MixtureLayout(channels, k, space.levels, coupled)
 
     def distribution(parameters: Tensor, span: Tensor | None = None) -> LogisticMixture:
-        # float32 at least: levels of 2 / 255 are not resolved by bfloat16. For 65,536 levels it suffices: the masses are
-        # computed in levels, and a mean is off by at most 1/250 of one.
-        wide = parameters.dtype == torch.float64
-        # Components and channels are slices of dim 1: element-wise work on them is twice as fast if they have no gaps.
-        parameters = (parameters.double() if wide else parameters.float()).contiguous()
-        logits, rest = parameters[:, :k], parameters[:, k:].unflatten(1, (k, 2 * channels + num_coefficients))
-        mean, log_scale = rest[:, :, :channels], rest[:, :, channels : 2 * channels]
-        coefficients = torch.tanh(rest[:, :, 2 * channels :]) if coupled else None
-        if span is not None:
-            mean, log_scale = _within(span.to(mean), mean, log_scale, coefficients)
-        return LogisticMixture(logits, mean, log_scale.clamp(min=floor), levels, coefficients)
+        return LogisticMixture(parameters, layout, span)
 
     def initial() -> Tensor:
         """Equal weights, means spread evenly over the levels, scales that overlap, no coupling."""
-        values = torch.zeros(k, 2 * channels + num_coefficients)
+        values = torch.zeros(k, 2 * channels + layout.num_coefficients)
         values[:, :channels] = ((2 * torch.arange(k) + 1) / k - 1).unsqueeze(1)
         # One component serves all channels of a site, which need not be at one level: wider for colour.
-        values[:, channels : 2 * channels] = max(-math.log(k) - 1 if channels == 1 else -1.5, floor)
+        values[:, channels : 2 * channels] = max(-math.log(k) - 1 if channels == 1 else -1.5, layout.floor)
         return torch.cat([torch.zeros(k), values.flatten()])
 
-    size = k * (1 + 2 * channels + num_coefficients)
-    return PixelLikelihood("logistic_mixture", size, distribution, initial, spans=True)
-
-
-def _within(span: Tensor, mean: Tensor, log_scale: Tensor, coefficients: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Means and log scales on [−1, 1] of outputs that take centre ± half width for it.
-
-    Channels before enter a mean by their distance to the centre too: c + h (m + Σ a_j (y_j − c) / h) is
-    c + h m − c Σ a_j, plus the Σ a_j y_j that the mixture adds.
-    """
-    centre, half_width = span
-    mean = centre + half_width * mean
-    if coefficients is not None:
-        # Row c (c − 1) / 2 + j of the coefficients belongs to channel c.
-        sums = [coefficients[:, :, c * (c - 1) // 2 : c * (c + 1) // 2].sum(2) for c in range(mean.shape[2])]
-        mean = mean - centre * torch.stack(sums, dim=2)
-    return mean, log_scale + half_width.log()
+    return PixelLikelihood("logistic_mixture", layout.num_parameters, distribution, initial, spans=True)
 
 
 def _want_two_levels(space: Space, name: str) -> None:

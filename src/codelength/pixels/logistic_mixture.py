@@ -3,9 +3,9 @@
 For a pixel with channels r, g, b and mixture component k
 
     P(r, g, b) = Σ_k π_k  P_k(r)  P_k(g | r)  P_k(b | r, g),
-    μ_k(g | r) = μ_k,g + α_k r,    μ_k(b | r, g) = μ_k,b + β_k r + γ_k g,
 
-each P_k a discretized logistic with open edge bins. The component is shared by the channels of a pixel.
+each P_k a discretized logistic with open edge bins. The component is shared by the channels of a pixel; the formulas are in
+`codelength.functional.logistic_mixture`.
 
 Reference: PixelCNN++, arXiv:1701.05517, eqs. (1)-(3).
 """
@@ -18,7 +18,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from codelength.functional import discretized_logistic_cdf, discretized_logistic_log_mass
+from codelength.functional import (
+    MixtureLayout,
+    MixtureParameters,
+    discretized_logistic_cdf,
+    discretized_logistic_log_mass,
+    logistic_mixture_log_mass,
+    unpack_mixture,
+)
 from codelength.pixels.distribution import ChannelDistribution, PixelDistribution
 
 
@@ -86,82 +93,59 @@ class LogisticMixture(PixelDistribution):
     """Mixture of K discretized logistics at every site.
 
     Args:
-        logits: Mixture logits, (B, K, *S).
-        mean: Means on the scale where levels span [−1, 1], (B, K, C, *S).
-        log_scale: Log scales on that scale, (B, K, C, *S).
-        levels: Number of levels.
-        coefficients: Channel coupling, (B, K, C * (C − 1) / 2, *S): row c(c−1)/2 + j multiplies channel j in the
-            mean of channel c. None where channels are independent given the component.
+        outputs: What a network says, (B, P, *S).
+        layout: How it says it.
+        span: Centre and half width of the part of [−1, 1] that the outputs take for [−1, 1], (2,); None: all of it.
     """
 
-    def __init__(
-        self, logits: Tensor, mean: Tensor, log_scale: Tensor, levels: int, coefficients: Tensor | None = None
-    ) -> None:
-        self.logits, self.component_mean, self.log_scale, self.coefficients = logits, mean, log_scale, coefficients
-        super().__init__(mean.shape[0], mean.shape[2], mean.shape[3:], levels)
+    def __init__(self, outputs: Tensor, layout: MixtureLayout, span: Tensor | None = None) -> None:
+        self.outputs, self.layout, self.span = outputs, layout, span
+        super().__init__(len(outputs), layout.channels, outputs.shape[2:], layout.levels)
 
-    def _conditional_mean(self, c: int, scaled: Tensor) -> Tensor:
-        """Mean of channel c given `scaled`, the channels before it on [−1, 1]: (B, K, *S)."""
-        mean = self.component_mean[:, :, c]
-        if self.coefficients is None:
-            return mean
-        start = c * (c - 1) // 2
-        for j in range(c):
-            mean = mean + self.coefficients[:, :, start + j] * scaled[:, j].unsqueeze(1)
-        return mean
-
-    def _component_log_masses(self, value: Tensor) -> list[Tensor]:
-        """Log mass of each channel under each component given the channels before it, C x (B, K, *S)."""
-        scaled = self._scale(value)
-        return [
-            discretized_logistic_log_mass(
-                value[:, c].unsqueeze(1), self._conditional_mean(c, scaled), self.log_scale[:, :, c], self.levels
-            )
-            for c in range(value.shape[1])
-        ]
-
-    def _scale(self, value: Tensor) -> Tensor:
-        return value.to(self.component_mean.dtype) * (2 / (self.levels - 1)) - 1
+    @cached_property
+    def parameters(self) -> MixtureParameters:
+        """Weights, means, scales and coupling, which `log_prob` does without."""
+        return unpack_mixture(self.outputs, self.layout, self.span)
 
     def channel(self, c: int, previous: Tensor) -> LogisticMixtureChannel:
-        logits = torch.log_softmax(self.logits, dim=1)
-        for log_mass in self._component_log_masses(previous[:, :c]):
+        own = self.parameters
+        logits = torch.log_softmax(own.logits, dim=1)
+        for log_mass in own.component_log_masses(previous[:, :c]):
             logits = logits + log_mass  # the component's posterior after the channels before
-        mean = self._conditional_mean(c, self._scale(previous[:, :c]))
-        parameters = (logits, mean, self.log_scale[:, :, c])
+        mean = own.conditional_mean(c, own.scale(previous[:, :c]))
+        parameters = (logits, mean, own.log_scale[:, :, c])
         logits, mean, log_scale = (p.movedim(1, -1) for p in parameters)
         return LogisticMixtureChannel(logits, mean, log_scale, self.levels)
 
     def log_prob_per_dim(self, value: Tensor) -> Tensor:
         self._check(value)
-        joint = torch.log_softmax(self.logits, dim=1)
+        joint = torch.log_softmax(self.parameters.logits, dim=1)
         totals = [torch.zeros_like(joint[:, 0])]
-        for log_mass in self._component_log_masses(value):
+        for log_mass in self.parameters.component_log_masses(value):
             joint = joint + log_mass
             totals.append(torch.logsumexp(joint, dim=1))
         return torch.stack([after - before for before, after in itertools.pairwise(totals)], dim=1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         self._check(value)
-        joint = torch.log_softmax(self.logits, dim=1)
-        for log_mass in self._component_log_masses(value):
-            joint = joint + log_mass
-        return torch.logsumexp(joint, dim=1).flatten(1).sum(1, dtype=torch.float64)
+        log_mass = logistic_mixture_log_mass(self.outputs, value.to(self.outputs.device), self.layout, self.span)
+        return log_mass.flatten(1).sum(1, dtype=torch.float64)
 
     def _sample_once(self, generator: torch.Generator | None, temperature: float) -> Tensor:
         """Draw the component, then its channels one after the other: cheaper than channel by channel of the mixture."""
-        component, noise = _draw(self.logits, 1, self.channels, generator, temperature)
+        own = self.parameters
+        component, noise = _draw(own.logits, 1, self.channels, generator, temperature)
 
         def chosen(parameters: Tensor) -> Tensor:
             index = component[:, None, None].expand(-1, 1, *parameters.shape[2:])
             return parameters.double().gather(1, index)  # (B, 1, ..., *S)
 
-        mean, scale = chosen(self.component_mean), chosen(self.log_scale).exp()
-        coefficients = None if self.coefficients is None else chosen(self.coefficients)
-        picked = LogisticMixture(component.unsqueeze(1), mean, scale, self.levels, coefficients)
+        mean, scale = chosen(own.mean), chosen(own.log_scale).exp()
+        coefficients = None if own.coefficients is None else chosen(own.coefficients)
+        picked = MixtureParameters(component.unsqueeze(1), mean, scale, coefficients, self.levels)
         values: list[Tensor] = []
         for c in range(self.channels):
-            scaled = picked._scale(torch.stack(values, dim=1)) if values else mean[:, 0, :0]
-            centre = picked._conditional_mean(c, scaled)[:, 0]
+            scaled = picked.scale(torch.stack(values, dim=1)) if values else mean[:, 0, :0]
+            centre = picked.conditional_mean(c, scaled)[:, 0]
             values.append(_nearest_level(centre + scale[:, 0, c] * noise[c], self.levels))
         return torch.stack(values, dim=1)

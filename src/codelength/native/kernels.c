@@ -1,0 +1,255 @@
+/* Element-wise passes of training and evaluation, one sweep over memory each.
+
+   Plain C without a library: compiled when it is first needed (codelength/native/library.py). Each function repeats a formula
+   that the Python modules state, with its derivative; the tests compare the two. Loops run over `BLOCK` neighbouring
+   sites, which compilers turn into vector instructions.
+
+   Exponentials and logarithms are polynomials good to about 2 units of round-off of float32; NaN in gives NaN out. */
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 64
+
+enum { FLOAT32 = 0, BFLOAT16 = 1 };
+
+/* ---- arithmetic ---------------------------------------------------------------------------------------------------- */
+
+static inline float from_bits(int32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+static inline int32_t to_bits(float x) {
+    int32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+/* exp(x) = scale * (1 + tail), scale a power of two, |ln(1 + tail)| <= ln(2) / 2. Taylor to the seventh power: 5e-9 off. */
+static inline float exp_tail(float x, float *scale) {
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    float n = rintf(x * 1.44269504f);
+    float f = x - n * 0.693359375f; /* ln 2 in two parts: the first has few digits, so that the product is exact */
+    f = f + n * 2.12194440e-4f;
+    float p = 1.0f / 5040;
+    p = p * f + 1.0f / 720;
+    p = p * f + 1.0f / 120;
+    p = p * f + 1.0f / 24;
+    p = p * f + 1.0f / 6;
+    p = p * f + 0.5f;
+    *scale = from_bits(((int32_t)n + 127) << 23);
+    return f + f * f * p;
+}
+
+static inline float exp_(float x) {
+    float scale, tail = exp_tail(x, &scale);
+    return scale + scale * tail;
+}
+
+static inline float expm1_(float x) {
+    float scale, tail = exp_tail(x, &scale);
+    return scale * tail + (scale - 1.0f);
+}
+
+/* log(m 2^e) = e ln 2 + 2 artanh((m - 1) / (m + 1)), m within sqrt(1/2) .. sqrt(2); the series to the ninth power is 4e-9 off. */
+static inline float log_(float x) {
+    float safe = x < FLT_MIN ? FLT_MIN : x;
+    int32_t bits = to_bits(safe), e = (bits - 0x3f3504f3) >> 23;
+    float m = from_bits(bits - e * (1 << 23));
+    float s = (m - 1.0f) / (m + 1.0f), s2 = s * s, p = 2.0f / 9;
+    p = p * s2 + 2.0f / 7;
+    p = p * s2 + 2.0f / 5;
+    p = p * s2 + 2.0f / 3;
+    float n = (float)e;
+    return (p * s2 * s + n * -2.12194440e-4f) + 2.0f * s + n * 0.693359375f + (x - x);
+}
+
+static inline float tanh_(float x) {
+    float t = expm1_(-2.0f * fabsf(x));
+    float y = -t / (2.0f + t);
+    return x < 0 ? -y : y;
+}
+
+static inline float bfloat16_value(uint16_t x) { return from_bits((int32_t)((uint32_t)x << 16)); }
+
+/* Rounds to the nearest, ties to even; a NaN stays one. */
+static inline uint16_t bfloat16_of(float x) {
+    uint32_t bits = (uint32_t)to_bits(x);
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return (uint16_t)(x != x ? 0x7fc0 : rounded);
+}
+
+/* ---- mixture of discretized logistics: codelength/functional/logistic_mixture.py ---------------------------------------- */
+
+typedef struct {
+    const void *outputs; /* (batch, parameters, sites) with strides in numbers */
+    int64_t batch_stride, parameter_stride, site_stride;
+    const int64_t *value; /* (batch, channels, sites), contiguous */
+    float *log_mass;      /* (batch, sites), or NULL */
+    const float *grad;    /* of log_mass, (batch, sites), or NULL */
+    void *grad_outputs;   /* laid out like outputs, or NULL */
+    int64_t sites;
+    int32_t dtype, components, channels, coupled, levels;
+    float floor, centre, half_width, log_half_width;
+} mixture_call;
+
+static void load_block(float *to, const mixture_call *call, int64_t at, int parameters, int n) {
+    for (int p = 0; p < parameters; p++, to += BLOCK) {
+        int64_t from = at + p * call->parameter_stride, step = call->site_stride;
+        if (call->dtype == BFLOAT16) {
+            const uint16_t *x = (const uint16_t *)call->outputs + from;
+            for (int i = 0; i < n; i++) to[i] = bfloat16_value(x[i * step]);
+        } else if (step == 1)
+            memcpy(to, (const float *)call->outputs + from, n * sizeof(float));
+        else {
+            const float *x = (const float *)call->outputs + from;
+            for (int i = 0; i < n; i++) to[i] = x[i * step];
+        }
+        for (int i = n; i < BLOCK; i++) to[i] = 0; /* the last block of an image may not be full */
+    }
+}
+
+static void store_block(const float *from, const mixture_call *call, int64_t at, int parameters, int n) {
+    for (int p = 0; p < parameters; p++, from += BLOCK) {
+        int64_t to = at + p * call->parameter_stride, step = call->site_stride;
+        if (call->dtype == BFLOAT16) {
+            uint16_t *x = (uint16_t *)call->grad_outputs + to;
+            for (int i = 0; i < n; i++) x[i * step] = bfloat16_of(from[i]);
+        } else if (step == 1)
+            memcpy((float *)call->grad_outputs + to, from, n * sizeof(float));
+        else {
+            float *x = (float *)call->grad_outputs + to;
+            for (int i = 0; i < n; i++) x[i * step] = from[i];
+        }
+    }
+}
+
+/* One channel of one component: adds its log mass to `joint`. With `slopes`, `mean` and `log_scale` are overwritten by the
+   derivatives of the log mass by themselves. `value` is in levels, `shift` what the channels before add to the mean.
+
+   With e_b = exp(-|b|), e_a = exp(-|a|) and t = 1 - exp(-w) the log mass of an inner bin is
+       log(t / ((1 + e_b) (1 + e_a))) + min(b, 0) + min(-a, 0);
+   an edge bin lacks the factor of its open side, and t. */
+static inline void one_channel(float *restrict mean, float *restrict log_scale, const float *restrict value,
+                               const float *restrict shift, float *restrict joint, const mixture_call *call, int slopes) {
+    const float half_range = (call->levels - 1) * 0.5f, last = (float)(call->levels - 1);
+    const float centre = call->centre, half_width = call->half_width, log_half_width = call->log_half_width;
+    const float floor = call->floor, inverse_range = 1.0f / half_range;
+    for (int i = 0; i < BLOCK; i++) {
+        float raw = log_scale[i] + log_half_width, v = value[i];
+        float s = raw < floor ? floor : raw;
+        float w = exp_(-s) * inverse_range;
+        float middle = (v - (centre + half_width * mean[i] + shift[i] + 1.0f) * half_range) * w;
+        float a = middle - 0.5f * w, b = middle + 0.5f * w;
+        float ea = exp_(-fabsf(a)), eb = exp_(-fabsf(b)), t = -expm1_(-w);
+        float has_lower = v > 0 ? 1.0f : 0.0f, has_upper = v < last ? 1.0f : 0.0f, inner = has_lower * has_upper;
+        float t_used = inner * t + (1.0f - inner);
+        float ra = 1.0f / (1.0f + ea), rb = 1.0f / (1.0f + eb);
+        float ua = has_lower * ra + (1.0f - has_lower), ub = has_upper * rb + (1.0f - has_upper);
+        joint[i] += log_(t_used * ua * ub) + has_upper * (b < 0 ? b : 0.0f) - has_lower * (a > 0 ? a : 0.0f);
+        if (slopes) {
+            float beyond_b = has_upper * (b >= 0 ? eb * rb : rb); /* sigmoid(-b) */
+            float beyond_a = has_lower * (a >= 0 ? ra : ea * ra); /* sigmoid(a) */
+            float by_scale = a * beyond_a - b * beyond_b - inner * w * (1.0f / t - 1.0f);
+            mean[i] = half_range * half_width * w * (beyond_a - beyond_b);
+            log_scale[i] = raw >= floor ? by_scale : 0.0f;
+        }
+    }
+}
+
+/* Sites [start, start + n) of one datum. `rows` holds their outputs, (parameters, BLOCK); `work` has room for
+   (components + 2 channels + 4) rows. */
+static void mixture_block(const mixture_call *call, float *rows, float *work, int64_t datum, int64_t start, int n) {
+    const int K = call->components, C = call->channels;
+    const int coefficients = call->coupled ? C * (C - 1) / 2 : 0, D = 2 * C + coefficients;
+    float *joint = work, *value = joint + (int64_t)K * BLOCK, *before = value + (int64_t)C * BLOCK;
+    float *shift = before + (int64_t)C * BLOCK, *total = shift + BLOCK, *top = total + BLOCK, *prior = top + BLOCK;
+    const int slopes = call->grad != NULL;
+    const float to_range = 2.0f / (call->levels - 1);
+
+    for (int c = 0; c < C; c++)
+        for (int i = 0; i < BLOCK; i++) {
+            int64_t x = i < n ? call->value[(datum * C + c) * call->sites + start + i] : 0;
+            value[c * BLOCK + i] = (float)x;
+            before[c * BLOCK + i] = (float)x * to_range - 1.0f - call->centre;
+        }
+    /* log of the sum of the weights before they are normalized, kept in `prior` */
+    for (int i = 0; i < BLOCK; i++) top[i] = rows[i], prior[i] = 0;
+    for (int k = 1; k < K; k++)
+        for (int i = 0; i < BLOCK; i++) top[i] = rows[k * BLOCK + i] > top[i] ? rows[k * BLOCK + i] : top[i];
+    for (int k = 0; k < K; k++)
+        for (int i = 0; i < BLOCK; i++) prior[i] += exp_(rows[k * BLOCK + i] - top[i]);
+    for (int i = 0; i < BLOCK; i++) prior[i] = log_(prior[i]) + top[i];
+
+    for (int k = 0; k < K; k++) {
+        float *own = rows + (int64_t)(K + k * D) * BLOCK, *j = joint + (int64_t)k * BLOCK;
+        float *coefficient = own + (int64_t)2 * C * BLOCK;
+        for (int i = 0; i < BLOCK; i++) j[i] = rows[k * BLOCK + i] - prior[i];
+        for (int p = 0; p < coefficients; p++)
+            for (int i = 0; i < BLOCK; i++) coefficient[p * BLOCK + i] = tanh_(coefficient[p * BLOCK + i]);
+        for (int c = 0; c < C; c++) {
+            for (int i = 0; i < BLOCK; i++) shift[i] = 0;
+            if (call->coupled)
+                for (int e = 0; e < c; e++)
+                    for (int i = 0; i < BLOCK; i++)
+                        shift[i] += coefficient[(c * (c - 1) / 2 + e) * BLOCK + i] * before[e * BLOCK + i];
+            if (slopes)
+                one_channel(own + c * BLOCK, own + (C + c) * BLOCK, value + c * BLOCK, shift, j, call, 1);
+            else
+                one_channel(own + c * BLOCK, own + (C + c) * BLOCK, value + c * BLOCK, shift, j, call, 0);
+        }
+    }
+    for (int i = 0; i < BLOCK; i++) top[i] = joint[i], total[i] = 0;
+    for (int k = 1; k < K; k++)
+        for (int i = 0; i < BLOCK; i++) top[i] = joint[k * BLOCK + i] > top[i] ? joint[k * BLOCK + i] : top[i];
+    for (int k = 0; k < K; k++)
+        for (int i = 0; i < BLOCK; i++) total[i] += exp_(joint[k * BLOCK + i] - top[i]);
+    for (int i = 0; i < BLOCK; i++) total[i] = log_(total[i]) + top[i];
+    if (call->log_mass) memcpy(call->log_mass + datum * call->sites + start, total, n * sizeof(float));
+    if (!slopes) return;
+
+    for (int i = 0; i < BLOCK; i++) top[i] = i < n ? call->grad[datum * call->sites + start + i] : 0;
+    for (int k = 0; k < K; k++) {
+        float *own = rows + (int64_t)(K + k * D) * BLOCK, *j = joint + (int64_t)k * BLOCK, *logit = rows + k * BLOCK;
+        float *coefficient = own + (int64_t)2 * C * BLOCK;
+        for (int i = 0; i < BLOCK; i++) {
+            float share = exp_(j[i] - total[i]); /* the component's posterior */
+            logit[i] = top[i] * (share - exp_(logit[i] - prior[i]));
+            j[i] = top[i] * share;
+        }
+        for (int p = 0; p < 2 * C; p++)
+            for (int i = 0; i < BLOCK; i++) own[p * BLOCK + i] *= j[i];
+        if (call->coupled)
+            for (int c = 1; c < C; c++)
+                for (int e = 0; e < c; e++) {
+                    float *z = coefficient + (c * (c - 1) / 2 + e) * BLOCK, *by_mean = own + c * BLOCK;
+                    float inverse = 1.0f / call->half_width;
+                    for (int i = 0; i < BLOCK; i++) z[i] = by_mean[i] * inverse * before[e * BLOCK + i] * (1.0f - z[i] * z[i]);
+                }
+    }
+}
+
+/* Blocks [first, last) of batch * ceil(sites / BLOCK). Returns 0, or 1 where memory is short. */
+int codelength_logistic_mixture(const mixture_call *call, int64_t first, int64_t last) {
+    const int K = call->components, C = call->channels;
+    const int parameters = K * (1 + 2 * C + (call->coupled ? C * (C - 1) / 2 : 0));
+    float *rows = malloc(sizeof(float) * BLOCK * ((size_t)parameters + K + 2 * C + 4));
+    if (!rows) return 1;
+    const int64_t blocks = (call->sites + BLOCK - 1) / BLOCK;
+    for (int64_t block = first; block < last; block++) {
+        int64_t datum = block / blocks, start = block % blocks * BLOCK;
+        int n = call->sites - start < BLOCK ? (int)(call->sites - start) : BLOCK;
+        int64_t at = datum * call->batch_stride + start * call->site_stride;
+        load_block(rows, call, at, parameters, n);
+        mixture_block(call, rows, rows + (int64_t)parameters * BLOCK, datum, start, n);
+        if (call->grad) store_block(rows, call, at, parameters, n);
+    }
+    free(rows);
+    return 0;
+}
