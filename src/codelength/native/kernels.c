@@ -253,3 +253,163 @@ int codelength_logistic_mixture(const mixture_call *call, int64_t first, int64_t
     free(rows);
     return 0;
 }
+
+/* ---- activations of a gated residual block: codelength/nn/activations.py --------------------------------------------- */
+
+/* A tensor over batch and sites. Number l of place (i, j, k) is data[i s0 + j s1 + k s2 + l]; the places are (batch, row,
+   column) with channels innermost, or (batch, channel, row) with columns innermost. `half` leads to the second half of
+   the channels. */
+typedef struct {
+    void *data;
+    int64_t s0, s1, s2, half;
+} grid;
+
+typedef struct {
+    int64_t n0, n1, n2, length; /* places, and numbers at each */
+    int32_t dtype, threshold;   /* of dropout: a random byte below it drops */
+    float keep;                 /* what is kept is multiplied by it */
+    const uint8_t *bytes;       /* random bytes, one for each number of the output in its order, or NULL */
+    grid x, y, out, value;      /* inputs and outputs; data is NULL where one is missing */
+    grid grad_out, grad_value, grad_x, grad_y;
+} activation_call;
+
+static inline void get(float *restrict to, const grid *g, int64_t at, int n, int dtype) {
+    if (dtype == BFLOAT16) {
+        const uint16_t *restrict x = (const uint16_t *)g->data + at;
+        for (int i = 0; i < n; i++) to[i] = bfloat16_value(x[i]);
+    } else
+        memcpy(to, (const float *)g->data + at, n * sizeof(float));
+}
+
+static inline void put(const float *restrict from, const grid *g, int64_t at, int n, int dtype) {
+    if (dtype == BFLOAT16) {
+        uint16_t *restrict x = (uint16_t *)g->data + at;
+        for (int i = 0; i < n; i++) x[i] = bfloat16_of(from[i]);
+    } else
+        memcpy((float *)g->data + at, from, n * sizeof(float));
+}
+
+static inline int64_t place(const grid *g, int64_t i, int64_t j, int64_t k, int64_t l) {
+    return i * g->s0 + j * g->s1 + k * g->s2 + l;
+}
+
+static inline void drop(float *restrict x, const activation_call *call, int64_t at, int n) {
+    const uint8_t *restrict bytes = call->bytes + at;
+    const int32_t threshold = call->threshold;
+    const float keep = call->keep;
+    for (int i = 0; i < n; i++) x[i] *= (int32_t)bytes[i] >= threshold ? keep : 0.0f;
+}
+
+/* Calls body for pieces of at most BLOCK numbers of rows [first, last) of n0 * n1. */
+#define FOR_PIECES(call, first, last)                                                                                    \
+    for (int64_t row = first; row < last; row++)                                                                         \
+        for (int64_t i = row / call->n1, j = row % call->n1, k = 0; k < call->n2; k++)                                   \
+            for (int64_t l = 0; l < call->length; l += BLOCK)
+
+#define PIECE(call) ((int)(call->length - l < BLOCK ? call->length - l : BLOCK))
+
+/* value = x + y (y may be missing; value is written where it has data), out = elu of value and of -value side by side. */
+int codelength_concat_elu(const activation_call *call, int64_t first, int64_t last) {
+    float x[BLOCK], y[BLOCK], positive[BLOCK], negative[BLOCK];
+    FOR_PIECES(call, first, last) {
+        const int n = PIECE(call), dtype = call->dtype;
+        get(x, &call->x, place(&call->x, i, j, k, l), n, dtype);
+        if (call->y.data) {
+            get(y, &call->y, place(&call->y, i, j, k, l), n, dtype);
+            for (int m = 0; m < n; m++) x[m] += y[m];
+        }
+        if (call->value.data) {
+            int64_t at = place(&call->value, i, j, k, l);
+            put(x, &call->value, at, n, dtype);
+            get(x, &call->value, at, n, dtype); /* as the backward pass will see it */
+        }
+        for (int m = 0; m < n; m++) {
+            float tail = expm1_(-fabsf(x[m]));
+            positive[m] = x[m] > tail ? x[m] : tail;
+            negative[m] = -x[m] > tail ? -x[m] : tail;
+        }
+        int64_t at = place(&call->out, i, j, k, l);
+        if (call->bytes) drop(positive, call, at, n), drop(negative, call, at + call->out.half, n);
+        put(positive, &call->out, at, n, dtype);
+        put(negative, &call->out, at + call->out.half, n, dtype);
+    }
+    return 0;
+}
+
+/* grad += derivative of concat_elu at x times the gradient of both halves. */
+static inline void add_elu_slopes(float *restrict grad, const float *restrict x, const activation_call *call, int64_t at, int n) {
+    float positive[BLOCK], negative[BLOCK];
+    get(positive, &call->grad_out, at, n, call->dtype);
+    get(negative, &call->grad_out, at + call->grad_out.half, n, call->dtype);
+    if (call->bytes) drop(positive, call, at, n), drop(negative, call, at + call->grad_out.half, n);
+    for (int m = 0; m < n; m++) {
+        float slope = exp_(-fabsf(x[m]));
+        grad[m] += x[m] > 0 ? positive[m] - slope * negative[m] : slope * positive[m] - negative[m];
+    }
+}
+
+/* Gradients of x and y from that of out; `value` is x + y as it was kept. */
+int codelength_concat_elu_backward(const activation_call *call, int64_t first, int64_t last) {
+    float x[BLOCK], grad[BLOCK];
+    FOR_PIECES(call, first, last) {
+        const int n = PIECE(call), dtype = call->dtype;
+        get(x, &call->value, place(&call->value, i, j, k, l), n, dtype);
+        for (int m = 0; m < n; m++) grad[m] = 0;
+        add_elu_slopes(grad, x, call, place(&call->grad_out, i, j, k, l), n);
+        put(grad, &call->grad_x, place(&call->grad_x, i, j, k, l), n, dtype);
+        if (call->grad_y.data) put(grad, &call->grad_y, place(&call->grad_y, i, j, k, l), n, dtype);
+    }
+    return 0;
+}
+
+/* value = x + a sigmoid(b), a and b the halves of y; out = concat_elu of it. */
+int codelength_gated_feature(const activation_call *call, int64_t first, int64_t last) {
+    float x[BLOCK], a[BLOCK], b[BLOCK], negative[BLOCK];
+    FOR_PIECES(call, first, last) {
+        const int n = PIECE(call), dtype = call->dtype;
+        int64_t gate = place(&call->y, i, j, k, l), at = place(&call->value, i, j, k, l);
+        get(x, &call->x, place(&call->x, i, j, k, l), n, dtype);
+        get(a, &call->y, gate, n, dtype);
+        get(b, &call->y, gate + call->y.half, n, dtype);
+        for (int m = 0; m < n; m++) x[m] += a[m] / (1.0f + exp_(-b[m]));
+        put(x, &call->value, at, n, dtype);
+        get(x, &call->value, at, n, dtype);
+        for (int m = 0; m < n; m++) {
+            float tail = expm1_(-fabsf(x[m]));
+            negative[m] = -x[m] > tail ? -x[m] : tail;
+            x[m] = x[m] > tail ? x[m] : tail;
+        }
+        at = place(&call->out, i, j, k, l);
+        put(x, &call->out, at, n, dtype);
+        put(negative, &call->out, at + call->out.half, n, dtype);
+    }
+    return 0;
+}
+
+/* Gradients of x and of both halves of y from those of value and out, either of which may be missing. */
+int codelength_gated_feature_backward(const activation_call *call, int64_t first, int64_t last) {
+    float x[BLOCK], a[BLOCK], b[BLOCK], grad[BLOCK];
+    FOR_PIECES(call, first, last) {
+        const int n = PIECE(call), dtype = call->dtype;
+        int64_t gate = place(&call->y, i, j, k, l), to = place(&call->grad_y, i, j, k, l);
+        if (call->grad_value.data)
+            get(grad, &call->grad_value, place(&call->grad_value, i, j, k, l), n, dtype);
+        else
+            for (int m = 0; m < n; m++) grad[m] = 0;
+        if (call->grad_out.data) {
+            get(x, &call->value, place(&call->value, i, j, k, l), n, dtype);
+            add_elu_slopes(grad, x, call, place(&call->grad_out, i, j, k, l), n);
+        }
+        get(a, &call->y, gate, n, dtype);
+        get(b, &call->y, gate + call->y.half, n, dtype);
+        put(grad, &call->grad_x, place(&call->grad_x, i, j, k, l), n, dtype);
+        for (int m = 0; m < n; m++) {
+            float open = 1.0f / (1.0f + exp_(-b[m]));
+            b[m] = grad[m] * a[m] * open * (1.0f - open);
+            a[m] = grad[m] * open;
+        }
+        put(a, &call->grad_y, to, n, dtype);
+        put(b, &call->grad_y, to + call->grad_y.half, n, dtype);
+    }
+    return 0;
+}

@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codelength.nn.activations import Feature, activate, byte_dropout, concat_elu, gated_add
+from codelength.nn.activations import Feature
+from codelength.nn.fused_block import elu_dropout, gated_feature
 from codelength.nn.shifted_conv import PointwiseLinear, ShiftedConv
 
 
@@ -44,10 +45,13 @@ class GatedResidual(nn.Module):
             aux: `active` of the auxiliary features, (B, 2F, H, W) each.
             label: Classes, (B,).
         """
-        c = self.conv_in(x.active)
-        if self.aux is not None:
-            c = c + self.aux(*aux)
-        gated = self.conv_out(byte_dropout(concat_elu(c), self.dropout, self.training))
+        sites = (x.value.shape[2], x.value.shape[3])
+        # What a shifted convolution computes beyond its sites is cut off by the element-wise passes, which saves the
+        # backward pass of the cut. Without gradients cutting costs nothing.
+        crop = not torch.is_grad_enabled()
+        c = self.conv_in(x.active, crop=crop)
+        a = None if self.aux is None else self.aux(*aux)
+        gated = self.conv_out(elu_dropout(c, a, sites, self.dropout, self.training), crop=crop)
         if self.class_bias is not None:
             gated = gated + self.class_bias[label][:, :, None, None]
-        return activate(gated_add(x.value, gated))
+        return gated_feature(x.value, gated, sites)

@@ -100,12 +100,12 @@ class ShiftedConv(WeightNormed):
         super().__init__((outputs, inputs, *kernel), 0, init_scale)
         self.before, self.stride = before, stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+    def forward(self, x: Tensor, *, crop: bool = True) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H / stride, W / stride); without `crop` with what lies beyond them too."""
         # Padding is symmetric in one operation with the convolution; what it adds below and to the right is cut off,
         # which costs one row and column more but no copy of the input.
         out = F.conv2d(x, self.weight(), self.bias, self.stride, padding=self.before)
-        return out[:, :, : x.shape[2] // self.stride, : x.shape[3] // self.stride]
+        return out[:, :, : x.shape[2] // self.stride, : x.shape[3] // self.stride] if crop else out
 
 
 class ShiftedTransposedConv(WeightNormed):
