@@ -70,7 +70,7 @@ def test_the_probes_find_a_kernel_shifted_too_little(layer, before, leaks, depen
     (kh, kw), (top, left) = conv.direction.shape[2:], before
     assert before != conv.before
 
-    def shifted(x):
+    def shifted(x, crop=True):
         padded = torch.nn.functional.pad(x, (left, max(0, kw - 1 - left), top, max(0, kh - 1 - top)))
         out = torch.nn.functional.conv2d(padded, conv.weight(), conv.bias, conv.stride)
         return out[:, :, : x.shape[2] // conv.stride, : x.shape[3] // conv.stride]
