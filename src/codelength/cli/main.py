@@ -24,9 +24,11 @@ COMMANDS: dict[str, str] = {
     "compress": "Compress data with a model into a file.",
     "decompress": "Restore the data of a compressed file.",
     "info": "Describe a compressed file.",
+    "score": "Rank data by how surprising they are to a model, with p-values.",
     "report": "Write a self-contained HTML report on runs.",
     "explore": "Open a local page on a run: code lengths of images, samples, completions.",
     "figures": "Draw the figures of the guide.",
+    "teach": "Run an experiment of the tutorial and draw it.",
 }
 
 

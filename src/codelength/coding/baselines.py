@@ -9,16 +9,17 @@ import bz2
 import io
 import lzma
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 
 from codelength.coding.describe import coded_bits_per_dim
-from codelength.errors import CodecError, DataError
+from codelength.errors import CodecError, DataError, unknown_name
 
 Scope = Literal["per image", "whole set"]
 WORKERS = 2
@@ -175,6 +176,35 @@ def _measure_images(codec: ImageCodec, x: np.ndarray, pool: ThreadPoolExecutor) 
 
     total = sum(pool.map(size, x))
     return CodecResult(codec.name, "per image", codec.settings, library, total, coded_bits_per_dim(total, x.size))
+
+
+def image_sizes(x: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Bits that each image needs under codecs of single images, (N,) int64; codecs that cannot hold the data are left out.
+
+    Args:
+        x: uint8 or uint16, (N, C, H, W).
+        names: Names of codecs in `image_codecs`.
+
+    Raises:
+        DataError: x is of another form.
+        UsageError: A codec is not known.
+
+    Nothing is decoded: `codec_baselines` holds the same codecs to account.
+    """
+    if x.dtype not in (np.uint8, np.uint16) or x.ndim != 4:
+        raise DataError(f"image sizes of {x.dtype} {x.shape}; wanted uint8 or uint16 images (N, C, H, W)")
+    known = {codec.name: codec for codec in image_codecs()}
+    for name in names:
+        if name not in known:
+            raise unknown_name("codec", name, known)
+
+    def bits(codec: ImageCodec, image: np.ndarray) -> int:
+        content = codec.encode(np.ascontiguousarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)))
+        return 8 * (len(content) - codec.overhead(content))
+
+    able = [known[name] for name in names if not _cannot_hold(known[name], x)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return {c.name: np.array(list(pool.map(partial(bits, c), x)), dtype=np.int64) for c in able}
 
 
 def _cannot_hold(codec: ImageCodec, x: np.ndarray) -> str:
