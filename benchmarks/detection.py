@@ -71,6 +71,7 @@ def detect(
         "calibration_ranked": len(found),
         "clean_test": len(clean),
         "background_fit_cpu_seconds": round(fitted, 1),
+        "calibration_cpu_seconds": round(sum(found.ranked.seconds.values()), 1),
         "auroc": {
             name: {
                 "images": len(odd[name]),
@@ -108,12 +109,12 @@ def part(name: str, runs: Path, prefix: str, emoji: Path | None, record: Path) -
     """The rows of one part."""
     if name == "cifar10":
         x = load_data("cifar10").split("test").x
-        return detect(record, x[:1000], odd_cifar(x, emoji, 500), 1000, regret=False)
+        return detect(record, x[:600], odd_cifar(x, emoji, 300), 600, regret=False)
     data, _, regret = name.partition("-")
     other = "fashion_mnist" if data == "mnist" else "mnist"
     own, odd = load_data(data).split("test").x, load_data(other).split("test").x
     if regret:
-        return detect(runs / f"{prefix}{data}-vae", own[::25], {other: odd[::25]}, 800, regret=True)
+        return detect(runs / f"{prefix}{data}-vae", own[::40], {other: odd[::40]}, 400, regret=True)
     return detect(runs / f"{prefix}{data}-causal_window", own, {other: odd[::4]}, 5000, regret=False)
 
 
