@@ -1,7 +1,7 @@
 """Likelihood as a detector: AUROC of every score, false-positive rates, costs.
 
     codelength train fashion_mnist-causal_window && codelength train mnist-causal_window
-    codelength train fashion_mnist-vae && codelength train mnist-vae
+    codelength train fashion_mnist-vae-small && codelength train mnist-vae-small
     python benchmarks/detection.py --runs runs --emoji emoji32.npy --out benchmarks/results/detection.json
 
 Each run is calibrated on its own validation data, then scores its own test data and odd data: MNIST against Fashion-MNIST both
@@ -114,7 +114,7 @@ def part(name: str, runs: Path, prefix: str, emoji: Path | None, record: Path) -
     other = "fashion_mnist" if data == "mnist" else "mnist"
     own, odd = load_data(data).split("test").x, load_data(other).split("test").x
     if regret:
-        return detect(runs / f"{prefix}{data}-vae", own[::40], {other: odd[::40]}, 400, regret=True)
+        return detect(runs / f"{prefix}{data}-vae-small", own[::40], {other: odd[::40]}, 400, regret=True)
     return detect(runs / f"{prefix}{data}-causal_window", own, {other: odd[::4]}, 5000, regret=False)
 
 
