@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codelength.adapters import adapt, is_file_spec, load_subject
+from codelength.adapters.huggingface import is_hugging_face_folder, load_hugging_face
 from codelength.audit import (
     p1_normalization,
     p2_causality,
@@ -62,6 +63,8 @@ def open_subject(subject: Any, space: Space | None = None) -> tuple[LikelihoodMo
     """
     if isinstance(subject, str) and is_file_spec(subject):
         return load_subject(subject, space), subject, None
+    if isinstance(subject, (str, Path)) and is_hugging_face_folder(subject):
+        return load_hugging_face(subject, context=None if space is None else space.num_dims), None, None
     if isinstance(subject, (str, Path)):
         subject = load_run(subject)
     if isinstance(subject, Run):

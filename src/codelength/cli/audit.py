@@ -12,9 +12,12 @@ import click
 
 from codelength.errors import CodelengthError, UsageError
 
+AUDIT_CONTEXT = 32
+"""Tokens of a window of a Hugging Face model under audit: its tables have context times vocabulary entries."""
+
 
 @click.command("audit")
-@click.argument("subject", metavar="RUN|FILE.py:NAME")
+@click.argument("subject", metavar="RUN|FILE.py:NAME|HF_FOLDER")
 @click.option("--data", "data_name", default=None, help="Data it is meant for; a run's own by default.")
 @click.option(
     "--split", default="validation", show_default=True, help="Split that is looked at; the test split only if named."
@@ -28,17 +31,18 @@ from codelength.errors import CodelengthError, UsageError
 def command(
     subject: str, data_name: str | None, split: str, as_json: bool, budget: float, seed: int, output: Path | None
 ) -> int:
-    """Probe a run, or the object that FILE.py:NAME returns.
+    """Probe a run, the object that FILE.py:NAME returns, or a local folder of a Hugging Face causal language model.
 
     Ten probes: normalization, causality, batch invariance, determinism, units and constants, the evaluation loop, the rate when
     really coded, baselines, the data, error bars. Exit code 0: none failed; 1: a probe failed; 2: wrong usage; 3: the audit
     could not run. A run keeps the verdicts in its folder, audit.json.
     """
     from codelength.adapters import is_file_spec
+    from codelength.adapters.huggingface import is_hugging_face_folder
     from codelength.audit import AuditError, audit
     from codelength.run import load_run
 
-    is_run = not is_file_spec(subject)
+    is_run = not is_file_spec(subject) and not is_hugging_face_folder(subject)
     try:
         data = _data(subject, data_name, is_run)
         verdicts = audit(subject, data, split=split, budget=budget, seed=seed, progress=_say)
@@ -62,9 +66,14 @@ def command(
 
 
 def _data(subject: str, name: str | None, is_run: bool) -> Any:
+    from codelength.adapters.huggingface import is_hugging_face_folder, load_with_text
     from codelength.data import load_data
     from codelength.run import load_run
 
+    if is_hugging_face_folder(subject):
+        if name is None:
+            raise UsageError(f"{subject} does not say what it models; name the text with --data")
+        return load_with_text(subject, name, context=AUDIT_CONTEXT)[1]
     if name is not None:
         return load_data(name)
     if is_run:

@@ -15,10 +15,11 @@ from codelength.errors import UsageError
 if TYPE_CHECKING:
     from codelength.evaluation import Evaluation
     from codelength.evaluation.estimate import Progress
+    from codelength.models.base import LikelihoodModel
 
 
 @click.command(name="evaluate")
-@click.argument("run", metavar="RUN | FILE.py:NAME")
+@click.argument("run", metavar="RUN | FILE.py:NAME | HF_FOLDER")
 @click.option("--data", "data_name", help="Data set or path; the run's own by default.")
 @click.option(
     "--split",
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 @click.option(
     "--simulate", type=click.IntRange(1), metavar="N", help="With --ais: interval on N data of the model itself."
 )
+@click.option("--context", type=click.IntRange(1), help="Text: longest window in tokens; the model's by default.")
+@click.option("--stride", type=click.IntRange(1), help="Text: tokens from one window to the next; half the context.")
+@click.option(
+    "--bos/--no-bos", default=None, help="HF_FOLDER: begin windows with its start token [default: if it has one]."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to keep the record of a FILE.py:NAME in.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def command(
@@ -53,6 +59,9 @@ def command(
     ais: int | None,
     chains: int,
     simulate: int | None,
+    context: int | None,
+    stride: int | None,
+    bos: bool | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -60,11 +69,15 @@ def command(
 
     The number is exact or a bound, whichever the model can answer; a run keeps the record and the code length of each
     datum in its folder, for `codelength compare`.
+
+    Text is scored token by token in windows: total nats, bits/byte and perplexities. HF_FOLDER is a local folder of a causal language
+    model of Hugging Face; --data names the text, which is read with the folder's tokenizer.
     """
     if simulate is not None:
         _simulate(run, ais, chains, simulate, seed or 0)
         return
     options = {"samples": samples, "seed": seed, "batch_size": batch_size, "examples": examples}
+    options |= {"context": context, "stride": stride}
     given = {name: value for name, value in options.items() if value is not None}
     with _progress() as progress:
         if ais is not None:
@@ -72,10 +85,12 @@ def command(
         elif Path(run).is_dir() and (Path(run) / "recipe.yaml").is_file():
             evaluation = _evaluate_run(run, data_name, split, out, given, progress)
         else:
-            evaluation = _evaluate_subject(run, data_name, split, out, given, progress)
-    from codelength.evaluation.tables import record_table
+            evaluation = _evaluate_subject(run, data_name, split, out, given, progress, bos)
+    from codelength.evaluation.tables import record_table, text_lines
 
     click.echo(evaluation.record.to_json() if as_json else record_table([evaluation.record]), nl=as_json)
+    if not as_json and evaluation.record.total_nats is not None:
+        click.echo(text_lines(evaluation.record))
 
 
 def _evaluate_run(
@@ -94,7 +109,13 @@ def _evaluate_run(
 
 
 def _evaluate_subject(
-    subject: str, data_name: str | None, split: str, out: Path | None, options: dict[str, Any], progress: Progress
+    subject: str,
+    data_name: str | None,
+    split: str,
+    out: Path | None,
+    options: dict[str, Any],
+    progress: Progress,
+    bos: bool | None,
 ) -> Evaluation:
     if ":" not in subject and not Path(subject).is_dir():
         raise UsageError(
@@ -104,11 +125,16 @@ def _evaluate_subject(
     if data_name is None:
         raise UsageError(f"{subject} does not say what it models; name the data with --data")
     from codelength.adapters import load_subject
+    from codelength.adapters.huggingface import is_hugging_face_folder, load_with_text
     from codelength.data import load_data
     from codelength.evaluation import evaluate
 
-    data = load_data(data_name)
-    model = load_subject(subject, data.space)
+    model: LikelihoodModel
+    if is_hugging_face_folder(subject):
+        model, data = load_with_text(subject, data_name, context=options.get("context"), bos=bos)
+    else:
+        data = load_data(data_name)
+        model = load_subject(subject, data.space)
     evaluation = evaluate(model, data, split, model_name=subject, family="foreign", progress=progress, **options)
     if out is not None:
         evaluation.save(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor
 
 from codelength.errors import UsageError, unknown_name
 from codelength.space import Space
+
+if TYPE_CHECKING:
+    from codelength.data.text import Text
+    from codelength.data.vocabulary import Vocabulary
 
 SPLITS = ("train", "validation", "test")
 
@@ -64,6 +69,8 @@ class DataSet:
         splits: "train", "validation", "test" -> Split.
         licence: Licence of the data, as far as known.
         source: Where the data come from.
+        texts: Of text, each split's whole text; its Split holds windows of it.
+        vocabulary: Of text, what its tokens stand for.
     """
 
     name: str
@@ -71,6 +78,8 @@ class DataSet:
     splits: dict[str, Split]
     licence: str = "unknown"
     source: str = "unknown"
+    texts: dict[str, Text] = field(default_factory=dict)
+    vocabulary: Vocabulary | None = None
 
     def split(self, name: str) -> Split:
         """The split `name`.

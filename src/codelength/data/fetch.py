@@ -54,6 +54,11 @@ def fetch_data(
             verify(here, file.forms[here.name])
             print(f"{here} is here", file=sys.stderr)
             continue
+        if not (base_url or file.url):
+            raise DataError(
+                f"{file.fetched} is published inside an archive only, which has no checksum; unpack it into {target}, or "
+                "give a mirror of the unpacked file with --url"
+            )
         _fetch(file, base_url or file.url, target, retries)
     return target
 

@@ -28,7 +28,7 @@ class OfficialFile:
 
     Args:
         forms: File name -> published checksum, "md5:..." or "sha256:...", the preferred form first.
-        url: Address of the last form, without its name.
+        url: Address of the last form, without its name; empty where it is published in another form only.
     """
 
     forms: dict[str, str]
@@ -106,6 +106,21 @@ OFFICIAL: dict[str, dict[str, OfficialFile]] = {
         f"binarized_mnist_{part}.amat": OfficialFile({f"binarized_mnist_{part}.amat": checksum}, AMAT_URL)
         for part, checksum in AMAT.items()
     },
+    # SHA-256 as published in the metadata of Hugging Face's data set tiny_shakespeare.
+    "tinyshakespeare": {
+        "input.txt": OfficialFile(
+            {"input.txt": "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"},
+            "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
+        )
+    },
+    # MD5 as published on mattmahoney.net/dc/textdata.html, of the unpacked files; their zip files have no checksum.
+    "enwik8": {"enwik8": OfficialFile({"enwik8": "md5:a1fa5ffddb56f4953e226637dabbb36a"}, "")},
+    "enwik8_4mb": {
+        "enwik8_first4MB": OfficialFile(
+            {"enwik8_first4MB": "sha256:9f9ca3a41e2b87a0268d00380577e2c308e07959b22a94c8d7b1e8901bdefc37"}, ""
+        )
+    },
+    "text8": {"text8": OfficialFile({"text8": "md5:3bea1919949baf155f99411df5fada7e"}, "")},
 }
 
 

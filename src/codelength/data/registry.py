@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from codelength.data import embedded, own, published
+from codelength.data import embedded, own, published, text
 from codelength.data.binarization import binarize
 from codelength.data.dataset import DataSet
 from codelength.errors import DataError, UsageError, unknown_name
-from codelength.space import Binarization
+from codelength.space import Binarization, Kind
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,23 @@ class Entry:
 
     Args:
         load: Loads it; its keyword arguments are the options.
-        shape: (C, H, W).
+        shape: (C, H, W), of text (T,).
         levels: Number of levels.
-        sizes: Training, validation and test data.
+        sizes: Training, validation and test data; of text bytes (of pydoc those of Python 3.11).
         licence: Licence of the data.
         folder: Folder of its official files; None for data inside the packages.
         binarization: How it was binarized, where it was.
+        kind: Kind of its space.
     """
 
     load: Callable[..., DataSet]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     levels: int
     sizes: tuple[int, int, int]
     licence: str
     folder: str | None = None
     binarization: Binarization | None = None
+    kind: Kind = "image"
 
 
 def _binarized(entry: Entry, how: Binarization) -> Entry:
@@ -69,10 +71,29 @@ def _entries() -> dict[str, Entry]:
         for how in get_args(Binarization):
             entries[f"{name}-{how}"] = _binarized(entry, how)
     sizes = (50_000, 10_000, 10_000)
+    entries |= _texts()
     entries["mnist-static"] = Entry(
         published.load_binarized_mnist, (1, 28, 28), 2, sizes, mnist, "binarized_mnist", "static"
     )
     return entries
+
+
+def _texts() -> dict[str, Entry]:
+    def entry(
+        load: Callable[..., DataSet], levels: int, sizes: tuple[int, int, int], licence: str, folder: str | None
+    ) -> Entry:
+        return Entry(load, (256,), levels, sizes, licence, folder, kind="sequence")
+
+    wikipedia = "CC BY-SA 3.0, GFDL"
+    large = (90_000_000, 5_000_000, 5_000_000)
+    shakespeare = (983_778, 20_077, 111_539)
+    return {
+        "pydoc": entry(text.load_pydoc, 257, (398_906, 27_603, 39_608), "PSF-2.0", None),
+        "tinyshakespeare": entry(text.load_tinyshakespeare, 65, shakespeare, "public domain", "tinyshakespeare"),
+        "enwik8": entry(text.load_enwik8, 256, large, wikipedia, "enwik8"),
+        "enwik8_4mb": entry(text.load_enwik8_4mb, 256, (3_760_000, 40_000, 200_000), wikipedia, "enwik8_4mb"),
+        "text8": entry(text.load_text8, 27, large, wikipedia, "text8"),
+    }
 
 
 ENTRIES: dict[str, Entry] = _entries()
@@ -87,10 +108,10 @@ def load_data(name: str, **options: Any) -> DataSet:
     """Load a data set.
 
     Args:
-        name: One of `data_names()`, or the path of a folder of images, a `.npy` or a `.npz` file. Options may be part of
-            it: "mnist5k-dynamic@seed=3" is `load_data("mnist5k-dynamic", seed=3)`.
+        name: One of `data_names()`, or the path of a folder of images or of text files, a `.npy`, `.npz` or `.txt` file.
+            Options may be part of it: "mnist5k-dynamic@seed=3" is `load_data("mnist5k-dynamic", seed=3)`.
         options: Options of the data set: `seed` of NAME-dynamic; `crop`, `validation`, `test`, `seed`, `levels` of own
-            images; those and `layout` of own arrays.
+            images; those and `layout` of own arrays; `context` and `vocabulary` of text.
 
     Returns:
         The data set. Its name holds the options that differ from their defaults.
@@ -109,7 +130,9 @@ def load_data(name: str, **options: Any) -> DataSet:
     if name in ENTRIES:
         load = ENTRIES[name].load
     elif Path(name).is_dir():
-        load = partial(own.load_folder, Path(name))
+        load = partial(text.load_text_folder if text.find_texts(Path(name)) else own.load_folder, Path(name))
+    elif Path(name).suffix.lower() in text.TEXT_SUFFIXES and Path(name).is_file():
+        load = partial(text.load_text_file, Path(name))
     elif Path(name).suffix in own.ARRAY_SUFFIXES and Path(name).is_file():
         load = partial(own.load_arrays, Path(name))
     else:
@@ -156,7 +179,7 @@ def _not_found(name: str) -> UsageError | DataError:
     path = Path(name)
     if path.is_file():
         return DataError(
-            f"{name} is no folder of images, .npy or .npz file; put images into a folder, or save the array with numpy.save"
+            f"{name} is no folder of images, .npy, .npz or .txt file; put images into a folder, or save the array with numpy.save"
         )
     if len(path.parts) > 1 or path.suffix in own.ARRAY_SUFFIXES:
         return DataError(f"{name} does not exist; give a folder of images, a .npy or .npz file, or a data set's name")

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from codelength.data.dataset import DataSet, Split
-from codelength.errors import EvaluationError
+from codelength.errors import EvaluationError, UsageError
 from codelength.evaluation.conditioning import condition_bits
-from codelength.evaluation.estimate import Progress
+from codelength.evaluation.estimate import PerExample, Progress
 from codelength.evaluation.fields import (
     Settings,
     data_fields,
@@ -28,6 +28,7 @@ from codelength.evaluation.provenance import git_commit, library_versions
 from codelength.evaluation.record import DequantizerBound, Evaluation, EvaluationRecord, load_record
 from codelength.evaluation.sample import choose_examples, of_examples
 from codelength.evaluation.sealed import count_test_evaluations, log_test_evaluation
+from codelength.evaluation.text import is_text_model, score_text, window_sizes
 from codelength.models.base import LikelihoodModel, can
 from codelength.run import Run
 
@@ -54,6 +55,8 @@ def evaluate(
     train: Split | None = None,
     gap_examples: int = 1000,
     examples: int | None = None,
+    context: int | None = None,
+    stride: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -71,6 +74,7 @@ def evaluate(
         train: The data the model was trained on: gives the gap and the memorization floor.
         gap_examples: Training data scored for the gap, a seeded sample.
         examples: Score a seeded sample of so many data of the split; all by default. The record says so and lists them.
+        context, stride: Of text: longest window and step from one to the next, in tokens; the model's own by default.
         device: Moves the model there first.
         progress: Called with (examples done, examples in all).
 
@@ -88,11 +92,18 @@ def evaluate(
     if device is not None:
         model.to(device)
     started = time.perf_counter()
-    variants = dequantizer_variants(model, dequantizer)
-    results = {
-        name: score(variant, chosen, settings, f"{data.name} {split}", progress=progress)
-        for name, variant in variants.items()
-    }
+    text: dict[str, Any] = {}
+    if split in data.texts and sampled is None and is_text_model(model):
+        sizes = dict(zip(("context", "stride"), window_sizes(model, context, stride), strict=True))
+        of_windows = chosen
+        chosen, scored, text = score_text(model, data.texts[split], **sizes, batch_size=batch_size, progress=progress)
+        data, train = replace(data, splits={split: chosen}), None
+    elif context is not None or stride is not None:
+        raise UsageError("--context and --stride are for a model of tokens on text data; leave them out")
+    if text:
+        variants, results = {"": model}, {"": scored}
+    else:
+        variants, results = _scores(model, dequantizer, chosen, settings, f"{data.name} {split}", progress)
     headline = min(results, key=lambda name: float(results[name].code_length.mean()))
     result, best = results[headline], variants[headline]
     record = EvaluationRecord(
@@ -106,7 +117,7 @@ def evaluate(
         dequantizer_bounds={name: DequantizerBound(**summary_fields(r, chosen)) for name, r in results.items() if name},
         weights=weights,
         dtype=str(model.dtype).removeprefix("torch."),
-        float64_difference=float64_field(best, chosen, settings),
+        float64_difference=float64_field(best, of_windows if text else chosen, settings),
         seed=seed,
         model_sha256=model_sha256 or None,
         recipe_sha256=recipe_sha256,
@@ -119,6 +130,7 @@ def evaluate(
         **summary_fields(result, chosen),
         **({} if split == "train" else gap_fields(best, train, chosen, result, settings, gap_examples)),
         **floor_fields(train),
+        **text,
         seconds=time.perf_counter() - started,
     )
     return Evaluation(
@@ -132,6 +144,19 @@ def evaluate(
         np.stack(list(result.terms.values())) if result.terms else None,
         result.curve,
     )
+
+
+def _scores(
+    model: LikelihoodModel,
+    dequantizer: DequantizerChoice | None,
+    split: Split,
+    settings: Settings,
+    where: str,
+    progress: Progress | None,
+) -> tuple[dict[str, LikelihoodModel], dict[str, PerExample]]:
+    """The model with each dequantizer, "" where it has none, and what each scores."""
+    variants = dequantizer_variants(model, dequantizer)
+    return variants, {name: score(m, split, settings, where, progress=progress) for name, m in variants.items()}
 
 
 def _refuse_density(model: LikelihoodModel, name: str) -> None:
@@ -168,6 +193,8 @@ def evaluate_run(
     dequantizer: DequantizerChoice | None = None,
     gap_examples: int = 1000,
     examples: int | None = None,
+    context: int | None = None,
+    stride: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -180,7 +207,7 @@ def evaluate_run(
         data: Data to measure on; the run's own by default.
         split: Split of the data.
         samples, seed, batch_size: The recipe's by default.
-        dequantizer, gap_examples, examples, device, progress: See `evaluate`. The gap is taken on the run's own data only.
+        dequantizer, gap_examples, examples, context, stride, device, progress: See `evaluate`. The gap is taken on the run's own data only.
 
     Raises:
         CodelengthError: See `evaluate` and `Run.load_model`.
@@ -216,6 +243,8 @@ def evaluate_run(
         train=data.splits.get("train") if own_data else None,
         gap_examples=gap_examples,
         examples=examples,
+        context=context,
+        stride=stride,
         progress=progress,
     )
     folder = run.path / "evaluation" / evaluation.record.folder_name()

@@ -124,6 +124,7 @@ class EvaluationRecord(_Strict):
     k_hat_max: float | None = Field(None, description="Largest Pareto k-hat of a datum.")
     coded_bits_per_dim: float | None = Field(None, description="Bits/dim of the coded split, decoded and compared.")
     coded_total_bytes: int | None = Field(None, ge=0, description="Bytes of the coded split, header included.")
+    total_nats: float | None = Field(None, description="Text: code length of all of it, nats.")
     bits_per_byte: float | None = Field(None, description="Text: bits a byte of the original text.")
     perplexity_per_token: float | None = Field(None, description="Text: exp of the nats a token.")
     perplexity_per_word: float | None = Field(None, description="Text: exp of the nats a word.")
@@ -131,6 +132,9 @@ class EvaluationRecord(_Strict):
     tokens: int | None = Field(None, description="Text: tokens scored.")
     words: int | None = Field(None, description="Text: words scored.")
     bytes: int | None = Field(None, description="Text: bytes scored, of the original UTF-8.")
+    documents: int | None = Field(
+        None, description="Text: documents; where there are several their ends are scored as tokens."
+    )
     context: int | None = Field(None, description="Text: longest context.")
     stride: int | None = Field(None, description="Text: stride of the windows.")
     min_context: int | None = Field(None, description="Text: shortest context after the first window.")
@@ -142,7 +146,8 @@ class EvaluationRecord(_Strict):
         data = re.sub(r"[^\w.-]+", "_", self.data).strip("_") or "data"
         sample = "" if self.sampled_from is None else f"-N{self.num_examples}"
         annealed = "" if self.annealing_steps is None else f"-AIS{self.annealing_steps}"
-        return f"{data}-{self.split}-{self.kind}-K{self.num_samples}{annealed}{sample}"
+        windows = "" if self.context is None else f"-C{self.context}-S{self.stride}"
+        return f"{data}-{self.split}-{self.kind}-K{self.num_samples}{annealed}{windows}{sample}"
 
     def to_json(self) -> str:
         """The record as indented JSON."""

@@ -223,3 +223,19 @@ def record_table(records: Sequence[EvaluationRecord]) -> str:
         if not record.converged:
             lines.append("  † not converged: more samples K would tighten it (--samples)")
     return "\n".join(lines) + "\n"
+
+
+def text_lines(record: EvaluationRecord) -> str:
+    """What a record of text says beside bits a token: totals, bits/byte, perplexities, and how they were taken."""
+    words = "none" if record.perplexity_per_word is None else f"{record.perplexity_per_word:.4g}"
+    bytes_ = "none" if record.perplexity_per_byte is None else f"{record.perplexity_per_byte:.4g}"
+    return "\n".join(
+        [
+            f"total      {record.total_nats:,.1f} nats: {record.tokens:,} tokens, {record.words:,} words, {record.bytes:,} bytes, "
+            f"{record.documents:,} documents",
+            f"bits/byte  {'none' if record.bits_per_byte is None else format(record.bits_per_byte, '.4f')}",
+            f"perplexity {record.perplexity_per_token:.4g} a token, {words} a word, {bytes_} a byte",
+            f"windows    context {record.context}, stride {record.stride}, at least {record.min_context} tokens after the first, "
+            f"{'with' if record.bos else 'without'} a start token",
+        ]
+    )

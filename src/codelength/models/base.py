@@ -56,21 +56,28 @@ class LogWeights:
 
 @dataclass(frozen=True)
 class Positions:
-    """Sites of an image that are coded in one step: row and column indices, equally long, in coding order.
+    """Sites of a datum that are coded in one step: row and column indices, equally long, in coding order.
 
-    `values` passed to and returned for a step have shape (n, C, len(rows)).
+    A sequence (B, T) is one channel of one row. `values` passed to and returned for a step have shape (n, C, len(rows)).
     """
 
     rows: Tensor
     columns: Tensor
 
     def gather(self, x: Tensor) -> Tensor:
-        """The values at these sites: (B, C, H, W) -> (B, C, S)."""
-        return x[:, :, self.rows, self.columns]
+        """The values at these sites: (B, C, H, W) or (B, T) -> (B, C, S)."""
+        return _as_image(x)[:, :, self.rows, self.columns]
 
     def scatter(self, x: Tensor, values: Tensor) -> None:
-        """Write (B, C, S) at these sites of (B, C, H, W), in place."""
-        x[:, :, self.rows, self.columns] = values.to(x.dtype)
+        """Write (B, C, S) at these sites of (B, C, H, W) or (B, T), in place."""
+        _as_image(x)[:, :, self.rows, self.columns] = values.to(x.dtype)
+
+
+def _as_image(x: Tensor) -> Tensor:
+    """A view (B, C, H, W): of a sequence (B, T) one row of one channel, of audio (B, C, T) one row."""
+    if x.ndim == 4:
+        return x
+    return x[:, None, None] if x.ndim == 2 else x.unsqueeze(2)
 
 
 class LikelihoodModel(nn.Module):

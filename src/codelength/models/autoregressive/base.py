@@ -61,7 +61,7 @@ class AutoregressiveModel(LikelihoodModel, ABC):
             SpaceMismatchError: x is not of the model's space.
         """
         x = self.space.validate(x)
-        return self.conditionals(x, **conditions).log_prob(x - self.space.offset)
+        return self.conditionals(x, **conditions).log_prob(with_channels(x) - self.space.offset)
 
     def sample(
         self,
@@ -83,6 +83,11 @@ class AutoregressiveModel(LikelihoodModel, ABC):
             rows: Number of rows kept.
         """
         return sample_stepwise(self, n, generator, temperature, given=given, rows=rows, **conditions)
+
+
+def with_channels(x: Tensor) -> Tensor:
+    """Data with an axis of channels, as pixel distributions want them: sequences (B, T) become (B, 1, T)."""
+    return x.unsqueeze(1) if x.ndim == 2 else x
 
 
 def raster_schedule(height: int, width: int) -> list[Positions]:

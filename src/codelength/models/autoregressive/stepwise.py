@@ -124,7 +124,7 @@ def _require_completion(model: Stepwise, rows: int) -> None:
 
 @torch.no_grad()
 def stepwise_log_prob_per_dim(model: Stepwise, x: Tensor, **conditions: Tensor) -> Tensor:
-    """log P of each dim given those before it, computed by steps: nats, (B, C, H, W), float64."""
+    """log P of each dim given those before it, computed by steps: nats, of the shape of x, float64."""
     space = model.space
     levels = space.validate(x).to(model.device) - space.offset
     out = torch.zeros(levels.shape, dtype=torch.float64, device=model.device)

@@ -1,0 +1,1 @@
+"""Systems over sequences of tokens or samples."""
