@@ -113,6 +113,7 @@ def test_every_shipped_recipe_is_valid_and_builds(name):
 
 OWN_DATA = {
     "data/slices16": Space.image(1, 512, 512, 65_536),
+    "data/webtext": Space("sequence", (1024,), 50_257),
     "data/pretraining/grey.npy": Space.image(1, 48, 48),
     "data/pretraining/rgb.npy": Space.image(3, 48, 48),
 }
@@ -124,4 +125,6 @@ def space_of(recipe):
     if recipe.data.name in OWN_DATA:
         return OWN_DATA[recipe.data.name]
     entry = ENTRIES[recipe.data.name]
+    if entry.kind == "sequence":
+        return Space("sequence", (recipe.data.options.get("context", *entry.shape),), entry.levels)
     return Space("image", entry.shape, entry.levels, binarization=entry.binarization, conditions={"label": 10})

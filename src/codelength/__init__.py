@@ -27,6 +27,7 @@ _PUBLIC: dict[str, str] = {
     "PixelCNNPP": "codelength.models.autoregressive.pixelcnn_pp",
     "MeanField": "codelength.models.baselines.mean_field",
     "Uniform": "codelength.models.baselines.uniform",
+    "GPT2": "codelength.models.sequence.gpt2",
     "RealNVP": "codelength.models.flows.realnvp",
     "Glow": "codelength.models.flows.glow",
     "FlowPP": "codelength.models.flows.flow_pp",

@@ -5,7 +5,8 @@ a row by the name of its argument:
 
     row            any system
     mass_row       exact models of integers: they have `log_prob`
-    step_row       models coded step by step
+    step_row       models of images coded step by step
+    sequence_row   models of sequences coded step by step
 
 and build the model with `make(row)`: float64, evaluation mode, parameters drawn at random (or fitted to random data).
 """
@@ -32,6 +33,8 @@ DYNAMIC = BINARY.with_binarization("dynamic")
 SIGNED = Space.image(1, 2, 2, 3, offset=-1)
 WIDE = Space.image(1, 2, 4, 3, offset=-1)
 WIDE_COLOUR = Space.image(3, 2, 4, 4)
+TOKENS = Space("sequence", (4,), 3)
+SIGNED_TOKENS = Space("sequence", (5,), 2, offset=-1)
 LABELLED = Space.image(1, 2, 2, 3, conditions={"label": 2})
 
 
@@ -62,6 +65,7 @@ GRID = {"block": "2d", "query": [2, 1], "memory": [1, 1]}
 GATED = {"filters": 4, "layers": 3, "first_kernel": 3}
 PRE_IMAGE = {**IMAGE, "query": 4, "memory": 2, "norm": "pre", "pixels": "categorical"}
 SPARSE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
+GPT = {"layers": 2, "width": 8, "heads": 2}
 MIXED = {"pixels": "logistic_mixture", "components": 2}
 ROWS = [
     *(Row("uniform", space) for space in (GREY, COLOUR, SIGNED)),
@@ -141,6 +145,9 @@ ROWS = [
         {**SPARSE, "pattern": "fixed", "mixing": "heads", "summary": 1, "checkpoint": True},
     ),
     Row("sparse_transformer", LABELLED, {**SPARSE, "class_conditional": True}),
+    Row("gpt2", TOKENS, GPT),
+    Row("gpt2", TOKENS, {**GPT, "positions": "rotary", "context": 2, "stride": 2}),
+    Row("gpt2", SIGNED_TOKENS, {**GPT, "context": 3, "stride": 1, "hidden": 5}),
     *(Row("realnvp", space, {"scales": 1, "filters": 4, "blocks": 1}) for space in (GREY, COLOUR)),
     Row("realnvp", SIGNED, {"scales": 2, "filters": 4, "blocks": 1, "fold": 2, "preprocessing": "marginal"}),
     Row("glow", GREY, {"scales": 1, "depth": 2, "filters": 4}),
@@ -204,7 +211,12 @@ def is_stepwise(row: Row) -> bool:
     return can(build_model(row.system, row.space, **row.options), "step")
 
 
-SELECTIONS: dict[str, Callable[[Row], bool]] = {"row": lambda row: True, "mass_row": is_mass, "step_row": is_stepwise}
+SELECTIONS: dict[str, Callable[[Row], bool]] = {
+    "row": lambda row: True,
+    "mass_row": is_mass,
+    "step_row": lambda row: row.space.kind == "image" and is_stepwise(row),
+    "sequence_row": lambda row: row.space.kind == "sequence" and is_stepwise(row),
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -27,11 +27,30 @@ def probe(context: Context) -> Verdict:
     }
     _levels(context, found, split.x)
     found.passed(f"{len(split)} data, SHA-256 {split.fingerprint()[:12]}...")
+    _bytes(context, found)
     if context.train is None:
         found.note("no other training split to look for duplicates in")
         return found.verdict()
     _duplicates(context, found, split.x, context.train.x)
     return found.verdict()
+
+
+def _bytes(context: Context, found: Findings) -> None:
+    """Text: do the tokens give the original bytes back, and do their lengths add up to what bits/byte divide by?"""
+    text = None if context.data is None else context.data.texts.get(context.split)
+    if text is None or context.data is None or context.data.vocabulary is None:
+        return
+    vocabulary, counted = context.data.vocabulary, int(text.byte_lengths.sum())
+    back = vocabulary.decode(text.tokens[text.byte_lengths > 0])
+    found.evidence |= {"bytes": len(text.content), "bytes_of_tokens": counted, "tokens": len(text.tokens)}
+    if counted != len(text.content) or back != text.content:
+        found.fail(
+            f"the tokens stand for {counted} bytes and decode to {len(back)}, the text has {len(text.content)}"
+            + (", equally many but others" if len(back) == counted == len(text.content) else ""),
+            "a tokenizer that normalizes, adds a space or drops unknown characters: bits/byte of another text",
+        )
+    else:
+        found.passed(f"{len(text.tokens)} tokens decode to the {counted} bytes of the text")
 
 
 def _levels(context: Context, found: Findings, x: np.ndarray) -> None:

@@ -26,6 +26,7 @@ from codelength.audit.inputs import Inputs
 from codelength.audit.subject import Probed, ProbeError
 from codelength.audit.verdict import PROBE_NAMES, Verdict
 from codelength.data.dataset import DataSet
+from codelength.data.text import disjoint
 from codelength.errors import CodelengthError, SpaceMismatchError
 from codelength.models.base import LikelihoodModel
 from codelength.run import Run, load_run
@@ -100,6 +101,7 @@ def audit(
         AuditError: The subject cannot be scored.
         UsageError: The subject or the split cannot be found.
     """
+    data = None if data is None else disjoint(data)
     model, spec, run = open_subject(subject, None if data is None else data.space)
     context = _context(model, spec, run, data, split, budget, seed)
     context.fresh_process = fresh_process

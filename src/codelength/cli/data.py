@@ -43,7 +43,7 @@ def list_command(as_json: bool) -> None:
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     for line in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    click.echo("hint: own data: give the path of a folder of images, a .npy or .npz file", err=True)
+    click.echo("hint: own data: give the path of a folder of images or texts, a .npy, .npz or .txt file", err=True)
 
 
 @command.command("info")
@@ -72,8 +72,9 @@ def describe(name: str) -> dict[str, Any]:
     from codelength.data import load_data
     from codelength.data.fingerprints import FINGERPRINTS
     from codelength.data.splitting import count_duplicates
+    from codelength.data.text import disjoint
 
-    data = load_data(name)
+    data = disjoint(load_data(name))
     known = FINGERPRINTS.get(data.name, {})
     splits = {}
     for split_name, split in data.splits.items():
@@ -87,6 +88,7 @@ def describe(name: str) -> dict[str, Any]:
         splits[split_name] = {
             "examples": len(split),
             "clusters": None if split.clusters is None else len(set(split.clusters.tolist())),
+            **_text_facts(data, split_name),
             "sha256": fingerprint,
             "as_published": known[split_name] == fingerprint if split_name in known else None,
         }
@@ -102,6 +104,14 @@ def describe(name: str) -> dict[str, Any]:
         "splits": splits,
         "duplicates": count_duplicates({n: s.x for n, s in data.splits.items()}),
     }
+
+
+def _text_facts(data: Any, split: str) -> dict[str, Any]:
+    """Of text: bytes, tokens and documents of the split; its examples are disjoint windows."""
+    if split not in data.texts:
+        return {}
+    text = data.texts[split]
+    return {"bytes": len(text.content), "tokens": len(text.tokens), "documents": int(text.documents[-1]) + 1}
 
 
 @command.command("fetch")

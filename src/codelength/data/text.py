@@ -11,7 +11,7 @@ that where documents end is paid for. It stands for no bytes. A single file has 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,14 @@ def held_out(tokens: np.ndarray, context: int) -> np.ndarray:
     if starts and starts[-1] + context < len(tokens):
         starts.append(len(tokens) - context)
     return crops(tokens, context)[starts]
+
+
+def disjoint(data: DataSet) -> DataSet:
+    """The data with disjoint training windows in place of all crops, where they are text: to look for duplicates in."""
+    if "train" not in data.texts:
+        return data
+    windows = held_out(data.texts["train"].tokens, data.space.num_dims)
+    return replace(data, splits={**data.splits, "train": Split(x=windows)})
 
 
 def build_text(

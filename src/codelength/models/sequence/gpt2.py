@@ -24,13 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codelength.errors import UsageError
+from codelength.errors import CheckpointError, UsageError
 from codelength.models.autoregressive.base import AutoregressiveModel
 from codelength.models.base import Positions
 from codelength.models.sequence.windows import windows
 from codelength.nn.activations import byte_dropout
 from codelength.nn.sequence_attention import KeyValues, SequenceAttention
 from codelength.pixels.categorical import Categorical
+from codelength.run import load_weights
 from codelength.space import Space
 
 INIT = 0.02
@@ -170,6 +171,41 @@ class GPT2(AutoregressiveModel):
     def state_numbers(self) -> int:
         """Numbers that the caches hold for one sequence."""
         return 2 * len(self.blocks) * self.context * self.embedding.embedding_dim
+
+    def load_hugging_face(self, tensors: dict[str, Tensor]) -> None:
+        """Take the weights of `transformers`' GPT2LMHeadModel, names as in its state dict; the start token keeps its own.
+
+        Raises:
+            CheckpointError: A tensor is missing or of another shape.
+        """
+        width, names = self.embedding.embedding_dim, {"embedding.weight": "wte.weight", "positions": "wpe.weight"}
+        own: dict[str, Tensor] = {"start": self.start.detach()}
+        theirs = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+        try:
+            for i in range(len(self.blocks)):
+                there, here = f"h.{i}.", f"blocks.{i}."
+                # Their Conv1D keeps matrices as (inputs, outputs), queries, keys and values side by side.
+                for kind in ("weight", "bias"):
+                    joined = (
+                        theirs[f"{there}attn.c_attn.{kind}"].mT
+                        if kind == "weight"
+                        else theirs[there + "attn.c_attn.bias"]
+                    )
+                    for layer, part in zip(("query", "key", "value"), joined.split(width), strict=True):
+                        own[f"{here}attention.{layer}.{kind}"] = part
+                for ours, name in (("attention.out", "attn.c_proj"), ("widen", "mlp.c_fc"), ("narrow", "mlp.c_proj")):
+                    own[f"{here}{ours}.weight"] = theirs[f"{there}{name}.weight"].mT
+                    own[f"{here}{ours}.bias"] = theirs[f"{there}{name}.bias"]
+                for kind in ("weight", "bias"):
+                    names[f"{here}norm_attention.{kind}"] = f"{there}ln_1.{kind}"
+                    names[f"{here}norm_network.{kind}"] = f"{there}ln_2.{kind}"
+            names |= {f"norm.{kind}": f"ln_f.{kind}" for kind in ("weight", "bias")}
+            own |= {ours: theirs[name] for ours, name in names.items()}
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"the weights are not those of a GPT-2 of {len(self.blocks)} blocks: {error}"
+            ) from error
+        load_weights(self, own, "GPT2LMHeadModel")
 
     def init_state(self, n: int, **conditions: Tensor) -> GPT2State:
         self.check_conditions(conditions, n)
