@@ -12,7 +12,7 @@ from codelength.data.registry import ENTRIES
 from codelength.data.splitting import count_duplicates
 from codelength.errors import DataError
 
-EMBEDDED = sorted(name for name, entry in ENTRIES.items() if entry.folder is None)
+EMBEDDED = sorted(name for name, entry in ENTRIES.items() if entry.folder is None and entry.kind == "image")
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
