@@ -27,7 +27,7 @@ class Space:
         levels: Number of values a dim can take: they are offset, ..., offset + levels - 1.
         offset: Smallest value; negative for signed audio or CT values.
         binarization: How grey data became two levels, where they did: "static", "dynamic" or "threshold".
-        channels: Role of each channel, such as ("red", "green", "blue", "alpha"); empty if unnamed.
+        channels: Role of each channel, such as ("red", "green", "blue", "alpha"), of text ("byte",); empty if unnamed.
         conditions: Name and number of classes of each condition, such as {"label": 10}.
 
     Raises:

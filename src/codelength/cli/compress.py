@@ -16,7 +16,9 @@ import click
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write, such as photos.clen."
 )
 @click.option("--verify/--no-verify", default=True, help="Decode again and compare before writing (default).")
-@click.option("--chunk", default=512, show_default=True, help="Items a chunk; each chunk decodes alone.")
+@click.option(
+    "--chunk", type=int, help="Items a chunk; each chunk decodes alone [default: 512, of text all of it in one]."
+)
 @click.option(
     "--condition",
     "pairs",
@@ -37,7 +39,7 @@ def command(
     paths: tuple[str, ...],
     output: Path,
     verify: bool,
-    chunk: int,
+    chunk: int | None,
     pairs: tuple[str, ...],
     models: tuple[Path, ...],
     embed_model: bool,
@@ -49,7 +51,7 @@ def command(
     .npy files and bytes of all others come back.
 
     With RUN, the folder of a trained model, PATH is an image, a folder of images, a .npy file, or data:NAME:SPLIT such as
-    data:mnist5k:test, all of the model's shape. The file of a class-conditional model holds the classes too.
+    data:mnist5k:test, all of the model's shape; for a model of bytes any files. The file of a class-conditional model holds the classes too.
     """
     if (Path(paths[0]) / "recipe.yaml").is_file():
         if models or embed_model:
@@ -81,11 +83,18 @@ def _byte_progress(done: int, total: int, seconds: float) -> None:
 
 
 def _compress_with_run(
-    run: Path, paths: tuple[str, ...], output: Path, verify: bool, chunk: int, pairs: tuple[str, ...], as_json: bool
+    run: Path,
+    paths: tuple[str, ...],
+    output: Path,
+    verify: bool,
+    chunk: int | None,
+    pairs: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     import numpy as np
 
-    from codelength.coding.codec import Archive, compress, load_coder
+    from codelength.coding.codec import DEFAULT_CHUNK, Archive, compress, load_coder
+    from codelength.coding.container import MAX_CHUNK_ITEMS
     from codelength.coding.describe import describe, size_line
     from codelength.coding.files import read_conditions, read_items
     from codelength.errors import CodecError, unknown_name
@@ -109,7 +118,7 @@ def _compress_with_run(
         model_sha256=model_sha256,
         name=opened.name,
         layout=items.layout.to_json(),
-        chunk=chunk,
+        chunk=chunk or (MAX_CHUNK_ITEMS if items.layout.kind == "files" else DEFAULT_CHUNK),
         progress=_progress,
     )
     _say(f"encoded {len(items.x)} items in {time.perf_counter() - start:.1f} s")

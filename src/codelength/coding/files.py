@@ -12,6 +12,7 @@ import torch
 
 from codelength.coding.codec import DTYPES, Archive
 from codelength.coding.layout import Layout, array_layout
+from codelength.coding.sequence_codec import pack
 from codelength.errors import CodecError, DataError, SpaceMismatchError, UsageError
 from codelength.models.base import LikelihoodModel
 from codelength.run import write_atomically
@@ -32,6 +33,8 @@ class Items:
 def read_items(paths: Sequence[str], space: Space) -> Items:
     """Read what the paths name: image files and folders of them, one .npy file, or one `data:NAME:SPLIT`.
 
+    For a model of bytes: any files, whose bytes follow each other, or the text of one `data:NAME:SPLIT`.
+
     Args:
         paths: One or more image files or folders, or a single array or data set.
         space: The model's space; all items must fit it.
@@ -41,6 +44,8 @@ def read_items(paths: Sequence[str], space: Space) -> Items:
         SpaceMismatchError: An item has other dimensions or values than the model.
         UsageError: A path is of another form, or arrays and images are mixed.
     """
+    if space.kind == "sequence" and space.channels == ("byte",):
+        return _read_bytes(paths, space)
     single = [path for path in paths if path.startswith(DATA_PREFIX) or path.lower().endswith(".npy")]
     if single and len(paths) > 1:
         raise UsageError(f"{single[0]} beside {len(paths) - 1} other paths; a file holds one array or many images")
@@ -51,12 +56,40 @@ def read_items(paths: Sequence[str], space: Space) -> Items:
     return items
 
 
-def _read_data(path: str) -> Items:
-    from codelength.data import load_data
+def _read_bytes(paths: Sequence[str], space: Space) -> Items:
+    contents: dict[str, bytes] = {}
+    for path in paths:
+        if path.startswith(DATA_PREFIX):
+            from codelength.data import load_data
 
+            data, split = _data_and_split(path)
+            texts = load_data(data).texts
+            if split not in texts:
+                raise UsageError(f"{path!r} is no text; the model speaks of bytes")
+            contents[f"{Path(data).name}-{split}.txt"] = texts[split].content
+        elif Path(path).is_dir():
+            found = sorted(file for file in Path(path).rglob("*") if file.is_file())
+            contents |= {file.relative_to(Path(path).parent).as_posix(): file.read_bytes() for file in found}
+        elif Path(path).is_file():
+            contents[Path(path).name] = Path(path).read_bytes()
+        else:
+            raise DataError(f"{path} does not exist; give files or folders")
+    tokens = np.frombuffer(b"".join(contents.values()), dtype=np.uint8)
+    layout = Layout("files", tuple(contents), sizes=tuple(len(content) for content in contents.values()))
+    return Items(pack(tokens, space.num_dims), layout)
+
+
+def _data_and_split(path: str) -> tuple[str, str]:
     name, _, split = path.removeprefix(DATA_PREFIX).rpartition(":")
     if not name:
         raise UsageError(f"{path!r}; wanted data:NAME:SPLIT, such as data:mnist5k:test")
+    return name, split
+
+
+def _read_data(path: str) -> Items:
+    from codelength.data import load_data
+
+    name, split = _data_and_split(path)
     chosen = load_data(name).split(split)
     return Items(chosen.x, Layout("array", (f"{Path(name).name}-{split}.npy",)), chosen.conditions)
 
@@ -158,8 +191,10 @@ def write_items(
     archive.require_model(model, model_sha256)
     layout = Layout.from_json(archive.header.layout, archive.header.items)
     targets = layout.targets(folder)
+    if layout.kind == "files" and items.indices(archive.header.items) != (0, archive.header.items, 1):
+        raise UsageError("--items: the file holds the bytes of files, which come back together; leave it out")
     wanted = targets[items] if layout.kind == "images" else targets
-    beside = folder / "items.npy" if layout.kind == "images" else targets[0]
+    beside = targets[0] if layout.kind == "array" else folder / "items.npy"
     told = {condition_file(beside, name): values for name, values in archive.conditions(items).items()}
     wanted = [*wanted, *told]
     taken = [path for path in wanted if path.exists()]
@@ -169,6 +204,13 @@ def write_items(
     if layout.kind == "array":
         x = archive.decode(model, items, model_sha256=model_sha256)
         write_atomically(targets[0], npy_bytes(layout.from_nchw(x)))
+    elif layout.kind == "files":
+        content, start = archive.decode(model, items, model_sha256=model_sha256).tobytes(), 0
+        if archive.dtype != np.uint8 or sum(layout.sizes) > len(content):
+            raise CodecError("the file is damaged: its files have more bytes than it holds. Restore it from a copy")
+        for path, size in zip(targets, layout.sizes, strict=True):
+            write_atomically(path, content[start : start + size])
+            start += size
     else:
         for start, x in archive.chunks(model, items, model_sha256=model_sha256):
             for path, pixels in zip(targets[start : start + len(x)], x, strict=True):

@@ -21,17 +21,19 @@ MAX_NAME_BYTES = 255  # of one part of a path, the limit of common file systems
 
 @dataclass(frozen=True)
 class Layout:
-    """Images with their names, or one array.
+    """Images with their names, one array, or files whose bytes follow each other.
 
     Args:
-        kind: "images" or "array".
-        names: Names of the images, relative and with forward slashes, or the single name of the array.
+        kind: "images", "array" or "files".
+        names: Names of the images or files, relative and with forward slashes, or the single name of the array.
         axes: Order of the array's axes: "nchw", "nhwc" or "nhw" (one channel, no axis for it).
+        sizes: Bytes of each file.
     """
 
     kind: str
     names: tuple[str, ...]
     axes: str = "nchw"
+    sizes: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields in a file's header.
@@ -45,6 +47,8 @@ class Layout:
             raise CodecError(f"two images would be restored as {double}; rename one of them, or compress their folders")
         if self.kind == "array":
             return {"kind": "array", "name": self.names[0], **({"axes": self.axes} if self.axes != "nchw" else {})}
+        if self.kind == "files":
+            return {"kind": "files", "names": list(self.names), "sizes": list(self.sizes)}
         return {"kind": "images", "names": list(self.names)}
 
     @staticmethod
@@ -54,17 +58,28 @@ class Layout:
         Raises:
             CodecError: It is none.
         """
-        names = fields.get("names") if fields.get("kind") == "images" else [fields.get("name", "items.npy")]
+        kind = fields.get("kind") if fields.get("kind") in ("images", "files") else "array"
+        names = fields.get("names") if kind != "array" else [fields.get("name", "items.npy")]
         axes = fields.get("axes", "nchw")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or axes not in AXES:
             raise CodecError("the file is damaged: its names are no list of names. Restore it from a copy")
-        kind = "images" if fields.get("kind") == "images" else "array"
+        if kind == "files":
+            sizes = fields.get("sizes")
+            if (
+                not isinstance(sizes, list)
+                or len(sizes) != len(names)
+                or not all(type(size) is int and size >= 0 for size in sizes)
+            ):
+                raise CodecError("the file is damaged: its files have no sizes. Restore it from a copy")
+            return Layout(kind, tuple(names), sizes=tuple(sizes))
         if kind == "images" and len(names) != items:
             raise CodecError(f"the file is damaged: {len(names)} names for {items} items. Restore it from a copy")
         return Layout(kind, tuple(names), axes)
 
     def _target(self, name: str) -> str:
-        """The name under which an item is restored: images are restored as PNG."""
+        """The name under which an item is restored: images are restored as PNG, files under their own."""
+        if self.kind == "files":
+            return safe_name(name)
         suffix = ".png" if self.kind == "images" else ".npy"
         return safe_name(name if name.lower().endswith(suffix) else name + suffix)
 

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from codelength.coding.codec import DEFAULT_CHUNK, compress, load_coder
+from codelength.coding.codec import CODECS, DEFAULT_CHUNK, codec_of, compress, load_coder
 from codelength.coding.conditions import checked_conditions, condition_nats
+from codelength.coding.container import MAX_CHUNK_ITEMS
 from codelength.coding.describe import coded_bits_per_dim
 from codelength.coding.files import condition_file, npy_bytes
 from codelength.coding.layout import Layout
+from codelength.coding.sequence_codec import pack
 from codelength.data.dataset import DataSet
 from codelength.errors import CodecError
 from codelength.models.base import LikelihoodModel, can
@@ -97,8 +99,13 @@ def measure_coding(run: Run, data: DataSet, split: str, *, folder: Path, chunk: 
         CodecError: The model cannot code, or the file did not decode to the same bytes.
         SpaceMismatchError: The data are not of the model's space.
     """
-    x = data.split(split).x
+    x, size = data.split(split).x, data.split(split).x.size
     model, model_sha256 = load_coder(run)
+    codec = CODECS[codec_of(model)]
+    if split in data.texts and codec.nats is not None:
+        # The text in one piece: its windows overlap, and a chunk would begin anew.
+        tokens = data.texts[split].tokens
+        x, size, chunk = pack(tokens, model.space.num_dims, model.space.offset), len(tokens), MAX_CHUNK_ITEMS
     classes = model.space.conditions
     conditions = checked_conditions(data.split(split).conditions, model.conditioning, classes, len(x))
     layout = Layout("array", (f"{data.name}-{split}.npy",))
@@ -117,7 +124,10 @@ def measure_coding(run: Run, data: DataSet, split: str, *, folder: Path, chunk: 
     write_atomically(path, content)
     chunks = [{n: v[start : start + chunk] for n, v in conditions.items()} for start in range(0, len(x), chunk)]
     told = sum(condition_nats(part, classes) for part in chunks)
-    nats = told + code_length(model, x, conditions)
+    if codec.nats is not None:
+        nats = sum(codec.nats(model, x[i : i + chunk], codec.batch(model, chunk)) for i in range(0, len(x), chunk))
+    else:
+        nats = told + code_length(model, x, conditions)
     num_dims = math.prod(x.shape[1:])
     decode_seconds = verify_in_fresh_process(path, run.path, x, conditions)
     return CodingResult(
@@ -129,9 +139,9 @@ def measure_coding(run: Run, data: DataSet, split: str, *, folder: Path, chunk: 
         num_dims=num_dims,
         file=str(path),
         coded_total_bytes=len(content),
-        coded_bits_per_dim=coded_bits_per_dim(len(content), x.size),
+        coded_bits_per_dim=coded_bits_per_dim(len(content), size),
         model_total_bytes=bits(nats) / 8,
-        model_bits_per_dim=bits_per_dim(nats, x.size),
+        model_bits_per_dim=bits_per_dim(nats, size),
         overhead_ratio=len(content) * 8 / bits(nats) - 1,
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
-from codelength.coding import autoregressive, integer_codec
+from codelength.coding import autoregressive, integer_codec, sequence_codec
 from codelength.errors import CodecError
 from codelength.models.base import LikelihoodModel, can
 
@@ -49,6 +50,7 @@ class Codec:
         batch: (model, batch) -> items that are coded in lockstep.
         accepts: Whether it codes this model.
         portable: Whether any machine computes the same codes: then the file names no machine class.
+        nats: (model, x, batch) -> −log P of what is coded, nats, where that is not the sum of the items' own.
     """
 
     encode: Encode
@@ -56,6 +58,7 @@ class Codec:
     batch: Callable[[LikelihoodModel, int], int]
     accepts: Callable[[LikelihoodModel], bool]
     portable: bool = False
+    nats: Callable[[LikelihoodModel, np.ndarray, int], float] | None = None
 
 
 class Registry(Mapping[str, Codec]):
@@ -93,6 +96,13 @@ CODECS = Registry(
     {
         integer_codec.CODEC: Codec(
             integer_codec.encode, integer_codec.decode, integer_codec.lockstep_batch, _integers, portable=True
+        ),
+        sequence_codec.CODEC: Codec(
+            sequence_codec.encode,
+            sequence_codec.decode,
+            sequence_codec.lockstep_batch,
+            sequence_codec.accepts,
+            nats=sequence_codec.ideal_nats,
         ),
         autoregressive.CODEC: Codec(
             autoregressive.encode, autoregressive.decode, autoregressive.lockstep_batch, _exact

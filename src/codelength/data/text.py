@@ -18,7 +18,7 @@ import numpy as np
 
 from codelength.data.dataset import SPLITS, DataSet, Split
 from codelength.data.official import OFFICIAL, checked_file, find_file
-from codelength.data.vocabulary import Vocabulary, make_vocabulary
+from codelength.data.vocabulary import Bytes, Characters, Vocabulary, make_vocabulary
 from codelength.errors import DataError, UsageError
 from codelength.space import Space
 
@@ -110,7 +110,9 @@ def build_text(
                 f"{name}: the {split} text has {len(text.tokens)} tokens, fewer than a window of context={context}; "
                 "give more text or a smaller context"
             )
-    space = Space("sequence", (context,), words.size + int(ends and words.end is None))
+    kinds = {Bytes: "byte", Characters: "character"}
+    role = kinds.get(type(words), "byte pair")
+    space = Space("sequence", (context,), words.size + int(ends and words.end is None), channels=(role,))
     windows = {s: (crops if s == "train" else held_out)(text.tokens, context) for s, text in texts.items()}
     splits = {split: Split(x=windows[split]) for split in SPLITS if split in windows}
     return DataSet(name, space, splits, licence, source, texts=texts, vocabulary=words)

@@ -83,6 +83,9 @@ class GPT2(AutoregressiveModel):
         UsageError: Not a space of sequences, or sizes that do not fit.
     """
 
+    endless = True
+    """Steps may go on beyond the length of a datum: long texts are coded in one go."""
+
     def __init__(
         self,
         space: Space,
