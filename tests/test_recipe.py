@@ -113,6 +113,7 @@ def test_every_shipped_recipe_is_valid_and_builds(name):
 
 OWN_DATA = {
     "data/slices16": Space.image(1, 512, 512, 65_536),
+    "data/fsdd/recordings": Space("audio", (1, 2048), 65_536, offset=-32_768),
     "data/webtext": Space("sequence", (1024,), 50_257),
     "data/pretraining/grey.npy": Space.image(1, 48, 48),
     "data/pretraining/rgb.npy": Space.image(3, 48, 48),

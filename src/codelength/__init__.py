@@ -28,6 +28,7 @@ _PUBLIC: dict[str, str] = {
     "MeanField": "codelength.models.baselines.mean_field",
     "Uniform": "codelength.models.baselines.uniform",
     "GPT2": "codelength.models.sequence.gpt2",
+    "WaveNet": "codelength.models.sequence.wavenet",
     "RealNVP": "codelength.models.flows.realnvp",
     "Glow": "codelength.models.flows.glow",
     "FlowPP": "codelength.models.flows.flow_pp",

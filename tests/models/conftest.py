@@ -65,6 +65,8 @@ GRID = {"block": "2d", "query": [2, 1], "memory": [1, 1]}
 GATED = {"filters": 4, "layers": 3, "first_kernel": 3}
 PRE_IMAGE = {**IMAGE, "query": 4, "memory": 2, "norm": "pre", "pixels": "categorical"}
 SPARSE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
+SOUND = Space("audio", (1, 5), 3, offset=-1)
+WAVE = {"layers": 2, "channels": 4, "skip": 5, "components": 2, "window": 2}
 GPT = {"layers": 2, "width": 8, "heads": 2}
 MIXED = {"pixels": "logistic_mixture", "components": 2}
 ROWS = [
@@ -148,6 +150,9 @@ ROWS = [
     Row("gpt2", TOKENS, GPT),
     Row("gpt2", TOKENS, {**GPT, "positions": "rotary", "context": 2, "stride": 2}),
     Row("gpt2", SIGNED_TOKENS, {**GPT, "context": 3, "stride": 1, "hidden": 5}),
+    Row("wavenet", SOUND, WAVE),
+    Row("wavenet", SOUND, {**WAVE, "predictor": 2}),
+    Row("wavenet", SOUND, {"layers": 1, "stacks": 2, "channels": 3, "skip": 4, "pixels": "categorical"}),
     *(Row("realnvp", space, {"scales": 1, "filters": 4, "blocks": 1}) for space in (GREY, COLOUR)),
     Row("realnvp", SIGNED, {"scales": 2, "filters": 4, "blocks": 1, "fold": 2, "preprocessing": "marginal"}),
     Row("glow", GREY, {"scales": 1, "depth": 2, "filters": 4}),
@@ -215,7 +220,7 @@ SELECTIONS: dict[str, Callable[[Row], bool]] = {
     "row": lambda row: True,
     "mass_row": is_mass,
     "step_row": lambda row: row.space.kind == "image" and is_stepwise(row),
-    "sequence_row": lambda row: row.space.kind == "sequence" and is_stepwise(row),
+    "sequence_row": lambda row: row.space.kind in ("sequence", "audio") and is_stepwise(row),
 }
 
 

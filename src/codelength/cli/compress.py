@@ -17,7 +17,7 @@ import click
 )
 @click.option("--verify/--no-verify", default=True, help="Decode again and compare before writing (default).")
 @click.option(
-    "--chunk", type=int, help="Items a chunk; each chunk decodes alone [default: 512, of text all of it in one]."
+    "--chunk", type=int, help="Items a chunk; each chunk decodes alone [default: 512, of text and audio all in one]."
 )
 @click.option(
     "--condition",
@@ -51,7 +51,7 @@ def command(
     .npy files and bytes of all others come back.
 
     With RUN, the folder of a trained model, PATH is an image, a folder of images, a .npy file, or data:NAME:SPLIT such as
-    data:mnist5k:test, all of the model's shape; for a model of bytes any files. The file of a class-conditional model holds the classes too.
+    data:mnist5k:test, all of the model's shape; for a model of bytes any files, for one of audio WAV files. The file of a class-conditional model holds the classes too.
     """
     if (Path(paths[0]) / "recipe.yaml").is_file():
         if models or embed_model:
@@ -118,7 +118,7 @@ def _compress_with_run(
         model_sha256=model_sha256,
         name=opened.name,
         layout=items.layout.to_json(),
-        chunk=chunk or (MAX_CHUNK_ITEMS if items.layout.kind == "files" else DEFAULT_CHUNK),
+        chunk=chunk or (MAX_CHUNK_ITEMS if items.layout.kind in ("files", "wav") else DEFAULT_CHUNK),
         progress=_progress,
     )
     _say(f"encoded {len(items.x)} items in {time.perf_counter() - start:.1f} s")

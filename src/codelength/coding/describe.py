@@ -22,7 +22,7 @@ def coded_bits_per_dim(total_bytes: int, num_dims: int) -> float:
 def describe(archive: Archive) -> dict[str, Any]:
     """Header, index and sizes of a file as plain JSON values; `bits_per_dim` counts every byte of it."""
     header, container = archive.header, archive.container
-    sizes = header.layout.get("sizes") if header.layout.get("kind") == "files" else None
+    sizes = header.layout.get("sizes") if header.layout.get("kind") in ("files", "wav") else None
     dims = sum(sizes) if sizes else header.items * header.space.num_dims  # the last item of text is filled up
     return {
         "format": VERSION,

@@ -33,7 +33,7 @@ class Items:
 def read_items(paths: Sequence[str], space: Space) -> Items:
     """Read what the paths name: image files and folders of them, one .npy file, or one `data:NAME:SPLIT`.
 
-    For a model of bytes: any files, whose bytes follow each other, or the text of one `data:NAME:SPLIT`.
+    For a model of bytes: any files, whose bytes follow each other, or the text of one `data:NAME:SPLIT`. For a model of 16-bit audio: plain WAV files.
 
     Args:
         paths: One or more image files or folders, or a single array or data set.
@@ -46,6 +46,8 @@ def read_items(paths: Sequence[str], space: Space) -> Items:
     """
     if space.kind == "sequence" and space.channels == ("byte",):
         return _read_bytes(paths, space)
+    if space.kind == "audio" and space.levels == 65_536 and not paths[0].startswith(DATA_PREFIX):
+        return _read_wavs(paths, space)
     single = [path for path in paths if path.startswith(DATA_PREFIX) or path.lower().endswith(".npy")]
     if single and len(paths) > 1:
         raise UsageError(f"{single[0]} beside {len(paths) - 1} other paths; a file holds one array or many images")
@@ -67,16 +69,33 @@ def _read_bytes(paths: Sequence[str], space: Space) -> Items:
             if split not in texts:
                 raise UsageError(f"{path!r} is no text; the model speaks of bytes")
             contents[f"{Path(data).name}-{split}.txt"] = texts[split].content
-        elif Path(path).is_dir():
-            found = sorted(file for file in Path(path).rglob("*") if file.is_file())
-            contents |= {file.relative_to(Path(path).parent).as_posix(): file.read_bytes() for file in found}
-        elif Path(path).is_file():
-            contents[Path(path).name] = Path(path).read_bytes()
         else:
-            raise DataError(f"{path} does not exist; give files or folders")
+            contents |= _contents(path)
     tokens = np.frombuffer(b"".join(contents.values()), dtype=np.uint8)
     layout = Layout("files", tuple(contents), sizes=tuple(len(content) for content in contents.values()))
     return Items(pack(tokens, space.num_dims), layout)
+
+
+def _contents(path: str) -> dict[str, bytes]:
+    """Name and bytes of a file, or of the files of a folder."""
+    if Path(path).is_dir():
+        found = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        return {file.relative_to(Path(path).parent).as_posix(): file.read_bytes() for file in found}
+    if not Path(path).is_file():
+        raise DataError(f"{path} does not exist; give files or folders")
+    return {Path(path).name: Path(path).read_bytes()}
+
+
+def _read_wavs(paths: Sequence[str], space: Space) -> Items:
+    from codelength.data.audio import read_wav
+
+    recordings = {name: read_wav(content, name) for path in paths for name, content in _contents(path).items()}
+    rates = {rate for _, rate in recordings.values()}
+    if len(rates) != 1:
+        raise DataError(f"recordings of {len(rates)} sample rates ({sorted(rates)}); compress each kind apart")
+    samples = [samples for samples, _ in recordings.values()]
+    layout = Layout("wav", tuple(recordings), sizes=tuple(map(len, samples)), rate=rates.pop())
+    return Items(pack(np.concatenate(samples), space.num_dims, space.offset)[:, None], layout)
 
 
 def _data_and_split(path: str) -> tuple[str, str]:
@@ -191,7 +210,8 @@ def write_items(
     archive.require_model(model, model_sha256)
     layout = Layout.from_json(archive.header.layout, archive.header.items)
     targets = layout.targets(folder)
-    if layout.kind == "files" and items.indices(archive.header.items) != (0, archive.header.items, 1):
+    joined = layout.kind in ("files", "wav")
+    if joined and items.indices(archive.header.items) != (0, archive.header.items, 1):
         raise UsageError("--items: the file holds the bytes of files, which come back together; leave it out")
     wanted = targets[items] if layout.kind == "images" else targets
     beside = targets[0] if layout.kind == "array" else folder / "items.npy"
@@ -204,12 +224,17 @@ def write_items(
     if layout.kind == "array":
         x = archive.decode(model, items, model_sha256=model_sha256)
         write_atomically(targets[0], npy_bytes(layout.from_nchw(x)))
-    elif layout.kind == "files":
-        content, start = archive.decode(model, items, model_sha256=model_sha256).tobytes(), 0
-        if archive.dtype != np.uint8 or sum(layout.sizes) > len(content):
+    elif joined:
+        from codelength.data.audio import wav_header
+
+        values, start = archive.decode(model, items, model_sha256=model_sha256).reshape(-1), 0
+        if values.dtype != (np.int16 if layout.kind == "wav" else np.uint8) or sum(layout.sizes) > len(values):
             raise CodecError("the file is damaged: its files have more bytes than it holds. Restore it from a copy")
         for path, size in zip(targets, layout.sizes, strict=True):
-            write_atomically(path, content[start : start + size])
+            header = wav_header(size, layout.rate) if layout.kind == "wav" else b""
+            write_atomically(
+                path, header + values[start : start + size].astype(values.dtype.newbyteorder("<")).tobytes()
+            )
             start += size
     else:
         for start, x in archive.chunks(model, items, model_sha256=model_sha256):

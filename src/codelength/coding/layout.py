@@ -21,19 +21,21 @@ MAX_NAME_BYTES = 255  # of one part of a path, the limit of common file systems
 
 @dataclass(frozen=True)
 class Layout:
-    """Images with their names, one array, or files whose bytes follow each other.
+    """Images with their names, one array, files whose bytes follow each other, or WAV files whose samples do.
 
     Args:
-        kind: "images", "array" or "files".
+        kind: "images", "array", "files" or "wav".
         names: Names of the images or files, relative and with forward slashes, or the single name of the array.
         axes: Order of the array's axes: "nchw", "nhwc" or "nhw" (one channel, no axis for it).
-        sizes: Bytes of each file.
+        sizes: Bytes of each file, samples of each WAV file.
+        rate: Samples a second of the WAV files.
     """
 
     kind: str
     names: tuple[str, ...]
     axes: str = "nchw"
     sizes: tuple[int, ...] = ()
+    rate: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The fields in a file's header.
@@ -47,6 +49,8 @@ class Layout:
             raise CodecError(f"two images would be restored as {double}; rename one of them, or compress their folders")
         if self.kind == "array":
             return {"kind": "array", "name": self.names[0], **({"axes": self.axes} if self.axes != "nchw" else {})}
+        if self.kind == "wav":
+            return {"kind": "wav", "names": list(self.names), "sizes": list(self.sizes), "rate": self.rate}
         if self.kind == "files":
             return {"kind": "files", "names": list(self.names), "sizes": list(self.sizes)}
         return {"kind": "images", "names": list(self.names)}
@@ -58,12 +62,13 @@ class Layout:
         Raises:
             CodecError: It is none.
         """
-        kind = fields.get("kind") if fields.get("kind") in ("images", "files") else "array"
+        kind = str(fields.get("kind"))
+        kind = kind if kind in ("images", "files", "wav") else "array"
         names = fields.get("names") if kind != "array" else [fields.get("name", "items.npy")]
         axes = fields.get("axes", "nchw")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or axes not in AXES:
             raise CodecError("the file is damaged: its names are no list of names. Restore it from a copy")
-        if kind == "files":
+        if kind in ("files", "wav"):
             sizes = fields.get("sizes")
             if (
                 not isinstance(sizes, list)
@@ -71,14 +76,17 @@ class Layout:
                 or not all(type(size) is int and size >= 0 for size in sizes)
             ):
                 raise CodecError("the file is damaged: its files have no sizes. Restore it from a copy")
-            return Layout(kind, tuple(names), sizes=tuple(sizes))
+            rate = fields.get("rate", 0)
+            if kind == "wav" and not (type(rate) is int and 0 < rate < 2**31):
+                raise CodecError("the file is damaged: its recordings have no sample rate. Restore it from a copy")
+            return Layout(kind, tuple(names), sizes=tuple(sizes), rate=rate)
         if kind == "images" and len(names) != items:
             raise CodecError(f"the file is damaged: {len(names)} names for {items} items. Restore it from a copy")
         return Layout(kind, tuple(names), axes)
 
     def _target(self, name: str) -> str:
         """The name under which an item is restored: images are restored as PNG, files under their own."""
-        if self.kind == "files":
+        if self.kind in ("files", "wav"):
             return safe_name(name)
         suffix = ".png" if self.kind == "images" else ".npy"
         return safe_name(name if name.lower().endswith(suffix) else name + suffix)

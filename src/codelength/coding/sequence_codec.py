@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codelength.coding.autoregressive import DEFAULT_BATCH, DEFAULT_THREADS, STATE_NUMBERS, require_steps
-from codelength.coding.entropy import Decoder, Encoder
+from codelength.coding.autoregressive import DEFAULT_BATCH, DEFAULT_THREADS, STATE_NUMBERS, require_steps, uses_cdf
+from codelength.coding.entropy import CDF, Decoder, Encoder
 from codelength.coding.machine import coding_mode
 from codelength.errors import CodecError
+from codelength.models.autoregressive.base import with_channels
 from codelength.models.base import LikelihoodModel, can
-from codelength.pixels.distribution import PixelDistribution
+from codelength.pixels.distribution import ChannelDistribution
 
 CODEC = "sequence/1"
 LANE = 16_384
@@ -62,14 +63,17 @@ def lanes(count: int, batch: int) -> tuple[list[int], int]:
 
 
 def encode(model: LikelihoodModel, x: Tensor, *, batch: int = DEFAULT_BATCH, threads: int = DEFAULT_THREADS) -> bytes:
-    """Code items (N, T), one text in order; see the module's docstring."""
+    """Code items (N, T) or (N, 1, T), one text in order; see the module's docstring."""
     flat = model.space.validate(x.cpu()).reshape(-1).numpy() - model.space.offset
     filled = np.flatnonzero(flat)
     count = int(filled[-1]) + 1 if len(filled) else 0
     encoder = Encoder()
 
-    def code(distribution: PixelDistribution, values: np.ndarray) -> np.ndarray:
-        encoder.encode(values, _tables(distribution))
+    def code(channel: ChannelDistribution, values: np.ndarray) -> np.ndarray:
+        if uses_cdf(channel):
+            encoder.encode_by_cdf(values, _cdf(channel), channel.levels)
+        else:
+            encoder.encode(values, channel.probs()[:, 0].numpy())
         return values
 
     _walk(model, flat, count, code, batch, threads)
@@ -84,7 +88,7 @@ def decode(
     batch: int = DEFAULT_BATCH,
     threads: int = DEFAULT_THREADS,
 ) -> Tensor:
-    """The `count` items, int64 (count, T), that `encode` coded with the same model, batch and threads.
+    """The `count` items, int64 (count, *space.sizes), that `encode` coded with the same model, batch and threads.
 
     Raises:
         CodecError: The stream does not fit the model, or ends inside its first number.
@@ -95,8 +99,14 @@ def decode(
         raise CodecError("the file is damaged: a chunk has more trailing zeros than tokens. Restore it from a copy")
     decoder = Decoder(stream[start:])
     flat = np.zeros(count * length, dtype=np.int64)
-    _walk(model, flat, len(flat) - zeros, lambda distribution, _: decoder.decode(_tables(distribution)), batch, threads)
-    return torch.from_numpy(flat).reshape(count, length) + model.space.offset
+
+    def code(channel: ChannelDistribution, values: np.ndarray) -> np.ndarray:
+        if uses_cdf(channel):
+            return decoder.decode_by_cdf(len(values), _cdf(channel), channel.levels)
+        return decoder.decode(channel.probs()[:, 0].numpy())
+
+    _walk(model, flat, len(flat) - zeros, code, batch, threads)
+    return torch.from_numpy(flat).reshape(count, *model.space.sizes) + model.space.offset
 
 
 def ideal_nats(model: LikelihoodModel, x: np.ndarray, batch: int) -> float:
@@ -108,6 +118,10 @@ def ideal_nats(model: LikelihoodModel, x: np.ndarray, batch: int) -> float:
     filled = np.flatnonzero(flat)
     starts, length = lanes(int(filled[-1]) + 1 if len(filled) else 0, batch)
     texts = [flat[start : start + length] + model.space.offset for start in starts if length]
+    if sizes.context is None:  # a state without windows: all of a lane in one pass
+        with torch.inference_mode():
+            parts = [torch.from_numpy(text).view(1, *[1] * (len(model.space.shape) - 1), -1) for text in texts]
+            return -sum(float(sizes.conditionals(x).log_prob(with_channels(x) - model.space.offset)) for x in parts)
     return sum(float(token_nats(model, t, context=sizes.context, stride=sizes.stride).sum()) for t in texts)
 
 
@@ -122,16 +136,16 @@ def _walk(model: LikelihoodModel, flat: np.ndarray, count: int, code: Any, batch
         state, values = stepwise.init_state(len(starts)), None
         for _ in range(length):
             distribution, state = stepwise.step(state, values)
-            found = code(distribution, flat[places])
+            channel = distribution.channel(0, torch.zeros((len(starts), 0, 1), dtype=torch.long))
+            found = code(channel, flat[places])
             flat[places] = found
             values = torch.from_numpy(found)[:, None, None]
             places = places + 1
 
 
-def _tables(distribution: PixelDistribution) -> np.ndarray:
-    """Masses of every lane's next token, (lanes, levels)."""
-    channel = distribution.channel(0, torch.zeros((distribution.batch_shape[0], 0, 1), dtype=torch.long))
-    return channel.probs()[:, 0].numpy()
+def _cdf(channel: ChannelDistribution) -> CDF:
+    """The CDF of every lane's next token: (lanes,) integers -> (lanes,) float64."""
+    return lambda value: channel.cdf(torch.from_numpy(value).unsqueeze(1))[:, 0].numpy()
 
 
 def _leb128(number: int) -> bytes:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from codelength.data import embedded, own, published, text
+from codelength.data import audio, embedded, own, published, text
 from codelength.data.binarization import binarize
 from codelength.data.dataset import DataSet
 from codelength.errors import DataError, UsageError, unknown_name
@@ -108,10 +108,10 @@ def load_data(name: str, **options: Any) -> DataSet:
     """Load a data set.
 
     Args:
-        name: One of `data_names()`, or the path of a folder of images or of text files, a `.npy`, `.npz` or `.txt` file.
+        name: One of `data_names()`, or the path of a folder of images, text or WAV files, a `.npy`, `.npz` or `.txt` file.
             Options may be part of it: "mnist5k-dynamic@seed=3" is `load_data("mnist5k-dynamic", seed=3)`.
         options: Options of the data set: `seed` of NAME-dynamic; `crop`, `validation`, `test`, `seed`, `levels` of own
-            images; those and `layout` of own arrays; `context` and `vocabulary` of text.
+            images; those and `layout` of own arrays; `context` and `vocabulary` of text; `length`, `stride` and `bits` of audio.
 
     Returns:
         The data set. Its name holds the options that differ from their defaults.
@@ -130,7 +130,7 @@ def load_data(name: str, **options: Any) -> DataSet:
     if name in ENTRIES:
         load = ENTRIES[name].load
     elif Path(name).is_dir():
-        load = partial(text.load_text_folder if text.find_texts(Path(name)) else own.load_folder, Path(name))
+        load = partial(_folder_loader(Path(name)), Path(name))
     elif Path(name).suffix.lower() in text.TEXT_SUFFIXES and Path(name).is_file():
         load = partial(text.load_text_file, Path(name))
     elif Path(name).suffix in own.ARRAY_SUFFIXES and Path(name).is_file():
@@ -149,6 +149,13 @@ def load_data(name: str, **options: Any) -> DataSet:
     changed = {key: value for key, value in sorted(options.items()) if value != defaults[key]}
     suffix = "@" + ",".join(f"{key}={value}" for key, value in changed.items()) if changed else ""
     return replace(data, name=data.name + suffix)
+
+
+def _folder_loader(path: Path) -> Callable[..., DataSet]:
+    """What reads a folder, by what is in it: WAV files, text files, or else images."""
+    if audio.find_wavs(path):
+        return audio.load_wav_folder
+    return text.load_text_folder if text.find_texts(path) else own.load_folder
 
 
 def parse_options(written: str) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""WaveNet: dilated causal convolutions over samples of sound.
+
+    P(x) = Π_t P(x_t | x_<t),     z = tanh(W_f * h) ⊙ σ(W_g * h),     h ← h + W_r z,     skip sum s = Σ_layers W_s z
+
+Layer l looks at its input now and 2^(l mod L) samples ago, so that a stack of L layers sees 2^L samples and costs L. The output is a
+categorical over 256 mu-law levels, as in the paper, or a mixture of discretized logistics over all 65,536 levels of 16-bit sound, as in
+Parallel WaveNet: lossless.
+
+For 16 bits a network would have to hit sample values to a few parts in 65,536. With `predictor` = K a linear predictor of K taps does that (least
+squares on the first training batch, then fixed), and the mixture is laid around it on the scale of its recent errors:
+
+    p_t = Σ_k a_k x_{t−k},    e_t = x_t − p_t,    v_t² = 1 + mean of e² over the last `window` samples,
+    means p_t + v_t m,    scales v_t s,    inputs of the network x_{t−1}, e_{t−1} / v_{t−1} and log v_t.
+
+p_t and v_t are functions of earlier samples alone, so that the mass stays exact. `predictor` = 0 is the plain network.
+
+References: WaveNet, arXiv:1609.03499, sections 2.1-2.4; Parallel WaveNet, arXiv:1711.10433, section 2.1 (16 bits). Departures: the linear predictor; one residual and
+one skip projection each without bias sharing; kernels of width 2 as one matrix over both taps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codelength.errors import UsageError
+from codelength.models.autoregressive.base import AutoregressiveModel
+from codelength.models.base import Positions
+from codelength.nn.level_scale import LevelScale
+from codelength.pixels import PixelDistribution, make_likelihood
+from codelength.space import Space
+
+RIDGE = 1e-6
+
+
+@dataclass
+class WaveNetState:
+    """What the steps keep: the last samples and errors, and each layer's last inputs as rings."""
+
+    samples: Tensor  # (n, taps), levels about their middle, oldest first
+    errors: Tensor  # (n, window)
+    scaled: Tensor  # (n,), the last sample on the network's scale
+    prediction: Tensor  # (n,)
+    scale: Tensor  # (n,)
+    rings: list[Tensor]  # (dilation, n, channels)
+    time: int = 0
+
+
+class WaveNet(AutoregressiveModel):
+    """WaveNet.
+
+    Args:
+        space: Audio of one channel, (1, T).
+        layers: Layers of a stack, dilations 1, 2, ..., 2^(layers − 1).
+        stacks: Stacks.
+        channels: Features of the residual stream and of the gates.
+        skip: Features of the skip sum.
+        pixels: "categorical" (up to 256 levels) or "logistic_mixture".
+        components: Components of the mixture.
+        predictor: Taps of the linear predictor under a mixture; 0 for none.
+        window: Samples over which its errors are averaged.
+
+    Raises:
+        UsageError: Not a space of one-channel audio, or sizes that do not fit.
+    """
+
+    endless = True
+    context = None
+    """No windows: the state carries everything the model sees, however long it runs."""
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        layers: int = 10,
+        stacks: int = 1,
+        channels: int = 64,
+        skip: int = 128,
+        pixels: str = "logistic_mixture",
+        components: int = 10,
+        predictor: int = 0,
+        window: int = 32,
+    ) -> None:
+        super().__init__(space)
+        if space.kind != "audio" or space.shape[0] != 1:
+            raise UsageError(
+                f"wavenet speaks of audio of one channel, not of {space.kind} {space.shape}; choose WAV data"
+            )
+        if min(layers, stacks, channels, skip, window) < 1 or predictor < 0:
+            raise UsageError(
+                "wavenet: layers, stacks, channels, skip and window must be 1 or more, predictor 0 or more"
+            )
+        if predictor and pixels != "logistic_mixture":
+            raise UsageError(
+                f"wavenet: predictor={predictor} moves the means of pixels=logistic_mixture, not {pixels!r}"
+            )
+        options = {"components": components} if pixels == "logistic_mixture" else {}
+        self.likelihood = make_likelihood(pixels, space, **options)
+        self.components, self.taps, self.window = components, predictor, window
+        self.dilations = [2**layer for _ in range(stacks) for layer in range(layers)]
+        self.scale = LevelScale(space.levels)
+        self.enter = nn.Linear(4 if predictor else 2, channels)
+        self.gates = nn.ModuleList(nn.Linear(2 * channels, 2 * channels) for _ in self.dilations)
+        self.residuals = nn.ModuleList(nn.Linear(channels, channels) for _ in self.dilations)
+        self.skips = nn.ModuleList(nn.Linear(channels, skip, bias=False) for _ in self.dilations)
+        self.head, self.out = nn.Linear(skip, skip), nn.Linear(skip, self.likelihood.num_parameters)
+        self.predictor: Tensor
+        self.register_buffer("predictor", torch.zeros(max(predictor, 1)))  # a_K, ..., a_1
+        with torch.no_grad():
+            self.out.weight.mul_(0.1)
+            self.out.bias.copy_(self.likelihood.initial())
+            if predictor:
+                # Equal weights, means on ±1 error, scales about half of it: errors are nearly logistic.
+                means = torch.linspace(-1, 1, components) if components > 1 else torch.zeros(1)
+                values = torch.stack([means, torch.full((components,), -0.7)], dim=1)
+                self.out.bias.copy_(torch.cat([torch.zeros(components), values.flatten()]))
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, generator: torch.Generator, **conditions: Tensor) -> None:
+        """Take the inputs' scale and the linear predictor from training data."""
+        levels = x - self.space.offset
+        self.scale.fit(levels)
+        if self.taps:
+            centred = self._centred(levels[:, 0]).double()
+            rows = centred.unfold(1, self.taps + 1, 1).flatten(0, 1)  # (N, K + 1)
+            past, now = rows[:, :-1], rows[:, -1]
+            gram = past.mT @ past
+            gram += RIDGE * gram.diagonal().mean() * torch.eye(self.taps, dtype=gram.dtype)
+            self.predictor.copy_(torch.linalg.solve(gram, past.mT @ now))
+
+    def _centred(self, levels: Tensor) -> Tensor:
+        """Levels about the middle of the range, in the model's type."""
+        return levels.to(self.dtype) - (self.space.levels // 2)
+
+    # --- the parallel pass ---------------------------------------------------------------------------------------------
+
+    def conditionals(self, x: Tensor, **conditions: Tensor) -> PixelDistribution:
+        """Distribution of every sample given those before it; x is (B, 1, T)."""
+        self.check_conditions(conditions, len(x))
+        levels = (x - self.space.offset)[:, 0]
+        inputs, prediction, scale = self._inputs(levels)
+        h, total = self.enter(inputs), None
+        for i, dilation in enumerate(self.dilations):
+            before = F.pad(h, (0, 0, dilation, 0))[:, : h.shape[1]]  # (B, T, channels)
+            h, skip = self._layer(i, before, h)
+            total = skip if total is None else total + skip
+        return self._distribution(total, prediction, scale)
+
+    def _inputs(self, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is known before each sample: inputs (B, T, F), predictions and error scales (B, T) in levels."""
+        with torch.autocast(levels.device.type, enabled=False):  # half precision knows no 65,536 levels
+            scaled = F.pad(self.scale(levels, self.dtype)[:, :-1], (1, 0))
+            there = torch.ones_like(scaled)
+            there[:, 0] = 0
+            if not self.taps:
+                return torch.stack([scaled, there], dim=2), scaled, scaled
+            centred = self._centred(levels)
+            prediction = (F.pad(centred, (self.taps, 0)).unfold(1, self.taps, 1)[:, :-1] * self.predictor).sum(2)
+            errors = centred - prediction
+            scale = (1 + F.pad(errors, (self.window, 0)).square().unfold(1, self.window, 1)[:, :-1].mean(2)).sqrt()
+            last = F.pad((errors / scale)[:, :-1], (1, 0))
+            return torch.stack([scaled, there, torch.asinh(last), scale.log() / 4], dim=2), prediction, scale
+
+    def _layer(self, i: int, before: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        filtered, gate = self.gates[i](torch.cat([before, h], dim=-1)).chunk(2, dim=-1)
+        z = filtered.tanh() * gate.sigmoid()
+        return h + self.residuals[i](z), self.skips[i](z)
+
+    def _distribution(self, total: Any, prediction: Tensor, scale: Tensor) -> PixelDistribution:
+        """Skip sums (B, T, skip) to the distribution of (B, 1, T)."""
+        outputs = self.out(F.relu(self.head(F.relu(total)))).transpose(1, 2)  # (B, parameters, T)
+        if not self.taps:
+            return self.likelihood(outputs, self.scale.span) if self.likelihood.spans else self.likelihood(outputs)
+        with torch.autocast(outputs.device.type, enabled=False):
+            outputs = outputs.to(self.dtype)
+            logits, rest = outputs[:, : self.components], outputs[:, self.components :].unflatten(1, (-1, 2))
+            half_range = (self.space.levels - 1) / 2
+            centre = self.space.levels // 2 - half_range
+            means = (prediction.unsqueeze(1) + centre + scale.unsqueeze(1) * rest[:, :, 0]) / half_range
+            log_scales = rest[:, :, 1] + (scale / half_range).log().unsqueeze(1)
+            around = torch.stack([means, log_scales], dim=2).flatten(1, 2)
+            return self.likelihood(torch.cat([logits, around], dim=1))
+
+    # --- steps ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def schedule(self) -> list[Positions]:
+        """One sample a step."""
+        return [Positions(torch.tensor([0]), torch.tensor([t])) for t in range(self.space.num_dims)]
+
+    @property
+    def state_numbers(self) -> int:
+        """Numbers that the state holds for one sequence."""
+        return sum(self.dilations) * self.enter.out_features + self.taps + self.window
+
+    def init_state(self, n: int, **conditions: Tensor) -> WaveNetState:
+        self.check_conditions(conditions, n)
+        like = self.enter.weight.detach()
+        rings = [like.new_zeros(d, n, self.enter.out_features) for d in self.dilations]
+        samples, errors = like.new_zeros(n, max(self.taps, 1)), like.new_zeros(n, self.window)
+        return WaveNetState(samples, errors, like.new_zeros(n), like.new_zeros(n), like.new_ones(n), rings)
+
+    def step(self, state: WaveNetState, values: Tensor | None) -> tuple[PixelDistribution, WaveNetState]:
+        """The distribution of the next sample; steps may go on beyond the length of a datum."""
+        features = [state.scaled, torch.zeros_like(state.scaled)]
+        last = torch.zeros_like(state.scaled)
+        if values is not None:
+            levels = values[:, 0, 0].to(self.device)
+            features = [self.scale(levels, self.dtype), torch.ones_like(state.scaled)]
+            if self.taps:
+                centred = self._centred(levels)
+                error = centred - state.prediction
+                last = error / state.scale
+                state.samples = torch.cat([state.samples[:, 1:], centred.unsqueeze(1)], dim=1)
+                state.errors = torch.cat([state.errors[:, 1:], error.unsqueeze(1)], dim=1)
+        if self.taps:
+            state.prediction = (state.samples * self.predictor).sum(1)
+            state.scale = (1 + state.errors.square().mean(1)).sqrt()
+            features += [torch.asinh(last), state.scale.log() / 4]
+        h, total = self.enter(torch.stack(features, dim=1)), None
+        for i, ring in enumerate(state.rings):
+            slot = state.time % self.dilations[i]
+            before = ring[slot].clone()
+            ring[slot] = h
+            h, skip = self._layer(i, before, h)
+            total = skip if total is None else total + skip
+        state.time += 1
+        assert total is not None
+        return self._distribution(total.unsqueeze(1), state.prediction[:, None], state.scale[:, None]), state
