@@ -22,10 +22,10 @@ for _ in range(150):
     optimizer.step()
 model.eval()
 
-ours = evaluate(model, data, "test", num_samples=16, name="zuko NSF")
+ours = evaluate(model, data, "test", model_name="zuko NSF", family="flows", samples=16)
 table = build_model("context_table", data.space)
 table.fit(train)
-theirs = evaluate(table, data, "test", name="context table")
+theirs = evaluate(table, data, "test", model_name="context table", family="baselines")
 for evaluation in (ours, theirs):
     r = evaluation.record
     print(
