@@ -76,7 +76,7 @@ nightly: $(READY_SLOW)
 docs: $(READY_SLOW)
 	$(BIN)/python scripts/check_documents.py --run
 	$(BIN)/pytest -q -n $(WORKERS) src
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 figures: $(READY)
 	$(BIN)/codelength figures -o docs/figures --records records

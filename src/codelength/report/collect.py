@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codelength.data import load_data
-from codelength.data.dataset import DataSet
+from codelength.data.dataset import DataSet, Split
 from codelength.errors import CodelengthError, EvaluationError
 from codelength.evaluation import Comparison, Evaluation, EvaluationRecord, compare
 from codelength.evaluation.compare import SAME
@@ -260,9 +260,16 @@ def _find_data(runs: Sequence[Run], record: EvaluationRecord) -> tuple[DataSet |
     for run in runs:
         try:
             dataset = load_run_data(run)
-            if dataset.name == record.data and dataset.split(record.split).fingerprint() == record.data_sha256:
+            if dataset.name == record.data and record.data_sha256 in _fingerprints(dataset, record.split):
                 return dataset, ""
             trouble = trouble or f"{dataset.name} now holds other data than were measured"
         except CodelengthError as error:
             trouble = str(error)
     return None, trouble
+
+
+def _fingerprints(dataset: DataSet, split: str) -> list[str]:
+    """Of the data of a split; of text its tokens too, which are scored one by one."""
+    text = dataset.texts.get(split)
+    of_tokens = [] if text is None else [Split(x=text.tokens[:, None]).fingerprint()]
+    return [dataset.split(split).fingerprint(), *of_tokens]

@@ -87,6 +87,16 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """Text whose tokens are coloured by cost: (text, step of the colour, bits), and what the steps mean."""
+
+    caption: str
+    tokens: Sequence[tuple[str, int, str]]
+    steps: Sequence[str]
+    kind: str = "passage"
+
+
+@dataclass(frozen=True)
 class Note:
     """A paragraph."""
 
@@ -104,7 +114,7 @@ class Record:
     kind: str = "record"
 
 
-Block = Table | Figure | Gallery | Note | Record
+Block = Table | Figure | Gallery | Passage | Note | Record
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from codelength.report.collect import Group, Subject, collect
 from codelength.report.figures import forest, k_curves, training_curves
 from codelength.report.latents import latent_tables
 from codelength.report.page import Block, Note, Page, Record, Section, record_fields, write_page
+from codelength.report.passages import passages
 from codelength.report.pictures import bit_maps, drawable, extremes, samples_beside_data
 from codelength.report.planes import bit_planes
 from codelength.report.tables import (
@@ -102,6 +103,8 @@ def group_sections(group: Group, codecs: Sequence[CodecResult], pictures: bool) 
             ("bits", "Where the bits go", [*bit_maps(group), channels(group), bit_planes(group)]),
             ("items", "Easiest and hardest", list(extremes(group))),
         ]
+    if pictures:
+        parts.append(("tokens", "Where the bits go", list(passages(group))))
     top = [*_introduction(group, codecs), ranking(group, codecs), forest(group)]
     sections = [Section(name, f"{group.data}, {group.split}", [block for block in top if block is not None])]
     for anchor, heading, blocks in parts:

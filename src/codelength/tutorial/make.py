@@ -15,7 +15,7 @@ import torch
 from codelength import __version__
 from codelength.errors import unknown_name
 from codelength.run import write_atomically
-from codelength.tutorial import binarization, bits, dequantization, logistic
+from codelength.tutorial import binarization, bits, dequantization, logistic, modes
 
 RECORD = "figures.json"
 
@@ -28,6 +28,7 @@ FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "logistic-edges.svg": logistic.edges,
     "gradients.svg": logistic.gradients,
     "components.svg": logistic.components,
+    "modes.png": modes.modes,
 }
 
 
