@@ -12,6 +12,7 @@ from codelength.cli.main import main
 from codelength.coding import measure_coding, sequence_codec
 from codelength.coding.codec import Archive, compress
 from codelength.data import load_data
+from codelength.data.audio import wav_header
 from codelength.errors import CodecError, UsageError
 from codelength.models.registry import build_model
 from codelength.recipe import parse_recipe
@@ -127,3 +128,43 @@ def test_measured_coding_of_text_is_verified_in_a_fresh_process(run):
     size = len(data.texts["test"].content)
     assert result.coded_bits_per_dim == pytest.approx(8 * result.coded_total_bytes / size)
     assert result.model_total_bytes < result.coded_total_bytes < result.model_total_bytes + 600
+
+
+@pytest.fixture
+def sound(tmp_path):
+    """An untrained WaveNet of 16-bit sound, and WAV files of different lengths."""
+    (tmp_path / "wav").mkdir()
+    rng = np.random.default_rng(0)
+    for name, count in (("a", 70), ("b", 1), ("c", 33)):
+        samples = rng.integers(-32_768, 32_768, count).astype("<i2")
+        samples[:2] = -32_768
+        samples[-1] = -32_768
+        (tmp_path / "wav" / f"{name}.wav").write_bytes(wav_header(count, 8000) + samples.tobytes())
+    options = {"layers": 2, "channels": 4, "skip": 5, "components": 2, "predictor": 3, "memory": 8, "block": 4}
+    recipe = parse_recipe(
+        {"name": "sound", "data": {"name": "wav"}, "model": {"system": "wavenet", "options": options}}
+    )
+    create_run(tmp_path / "run", recipe, Space("audio", (1, 16), 65_536, offset=-32_768))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_run_weights(tmp_path / "run", load_run(tmp_path / "run").build().state_dict(), "raw", 0)
+    return tmp_path
+
+
+def test_wav_files_come_back_byte_by_byte(sound):
+    file = sound / "x.clen"
+    assert main(["compress", str(sound / "run"), str(sound / "wav"), "-o", str(file)]) == 0
+    assert main(["decompress", str(file), "-o", str(sound / "back"), "--run", str(sound / "run")]) == 0
+    for path in (sound / "wav").iterdir():
+        assert (sound / "back" / "wav" / path.name).read_bytes() == path.read_bytes()
+    (sound / "wav" / "other.wav").write_bytes(b"RIFF")
+    assert main(["compress", str(sound / "run"), str(sound / "wav"), "-o", str(file)]) != 0
+
+
+def test_sound_is_coded_at_the_model_s_own_code_length(sound):
+    model = load_run(sound / "run").load_model()
+    x = sequence_codec.pack(np.random.default_rng(1).integers(-300, 300, 150), 16, -32_768)[:, None]
+    stream = sequence_codec.encode(model, torch.from_numpy(x), batch=2)
+    assert np.array_equal(sequence_codec.decode(model, stream, len(x), batch=2).numpy(), x)
+    ideal = sequence_codec.ideal_nats(model, x, 2) / np.log(2)
+    assert ideal <= 8 * len(stream) <= ideal * 1.002 + 8 + 64

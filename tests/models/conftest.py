@@ -151,7 +151,7 @@ ROWS = [
     Row("gpt2", TOKENS, {**GPT, "positions": "rotary", "context": 2, "stride": 2}),
     Row("gpt2", SIGNED_TOKENS, {**GPT, "context": 3, "stride": 1, "hidden": 5}),
     Row("wavenet", SOUND, WAVE),
-    Row("wavenet", SOUND, {**WAVE, "predictor": 2}),
+    Row("wavenet", SOUND, {**WAVE, "predictor": 2, "memory": 3, "block": 2}),
     Row("wavenet", SOUND, {"layers": 1, "stacks": 2, "channels": 3, "skip": 4, "pixels": "categorical"}),
     *(Row("realnvp", space, {"scales": 1, "filters": 4, "blocks": 1}) for space in (GREY, COLOUR)),
     Row("realnvp", SIGNED, {"scales": 2, "filters": 4, "blocks": 1, "fold": 2, "preprocessing": "marginal"}),

@@ -6,13 +6,14 @@ Layer l looks at its input now and 2^(l mod L) samples ago, so that a stack of L
 categorical over 256 mu-law levels, as in the paper, or a mixture of discretized logistics over all 65,536 levels of 16-bit sound, as in
 Parallel WaveNet: lossless.
 
-For 16 bits a network would have to hit sample values to a few parts in 65,536. With `predictor` = K a linear predictor of K taps does that (least
-squares on the first training batch, then fixed), and the mixture is laid around it on the scale of its recent errors:
+For 16 bits a network would have to hit sample values to a few parts in 65,536. With `predictor` = K a linear predictor of K taps does that, and the mixture is
+laid around it on the scale of its recent errors:
 
     p_t = Σ_k a_k x_{t−k},    e_t = x_t − p_t,    v_t² = 1 + mean of e² over the last `window` samples,
     means p_t + v_t m,    scales v_t s,    inputs of the network x_{t−1}, e_{t−1} / v_{t−1} and log v_t.
 
-p_t and v_t are functions of earlier samples alone, so that the mass stays exact. `predictor` = 0 is the plain network.
+The taps adapt to what was heard: at every `block` samples they are fitted anew to the last `memory` samples by weighted least squares, recent samples weighing more
+(`functional.linear_prediction`). All of it is a function of earlier samples alone, so that the mass stays exact and nothing is sent. `predictor` = 0 is the plain network.
 
 References: WaveNet, arXiv:1609.03499, sections 2.1-2.4; Parallel WaveNet, arXiv:1711.10433, section 2.1 (16 bits). Departures: the linear predictor; one residual and
 one skip projection each without bias sharing; kernels of width 2 as one matrix over both taps.
@@ -28,20 +29,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codelength.errors import UsageError
+from codelength.functional.linear_prediction import fit_taps, predict
 from codelength.models.autoregressive.base import AutoregressiveModel
 from codelength.models.base import Positions
 from codelength.nn.level_scale import LevelScale
 from codelength.pixels import PixelDistribution, make_likelihood
 from codelength.space import Space
 
-RIDGE = 1e-6
-
 
 @dataclass
 class WaveNetState:
     """What the steps keep: the last samples and errors, and each layer's last inputs as rings."""
 
-    samples: Tensor  # (n, taps), levels about their middle, oldest first
+    samples: Tensor  # (n, memory + taps), levels about their middle, oldest first, float64
+    taps: Tensor  # (n, taps), oldest first, float64
     errors: Tensor  # (n, window)
     scaled: Tensor  # (n,), the last sample on the network's scale
     prediction: Tensor  # (n,)
@@ -62,6 +63,8 @@ class WaveNet(AutoregressiveModel):
         pixels: "categorical" (up to 256 levels) or "logistic_mixture".
         components: Components of the mixture.
         predictor: Taps of the linear predictor under a mixture; 0 for none.
+        memory: Samples it is fitted to.
+        block: Samples from one fit to the next.
         window: Samples over which its errors are averaged.
 
     Raises:
@@ -83,6 +86,8 @@ class WaveNet(AutoregressiveModel):
         pixels: str = "logistic_mixture",
         components: int = 10,
         predictor: int = 0,
+        memory: int = 512,
+        block: int = 64,
         window: int = 32,
     ) -> None:
         super().__init__(space)
@@ -90,9 +95,9 @@ class WaveNet(AutoregressiveModel):
             raise UsageError(
                 f"wavenet speaks of audio of one channel, not of {space.kind} {space.shape}; choose WAV data"
             )
-        if min(layers, stacks, channels, skip, window) < 1 or predictor < 0:
+        if min(layers, stacks, channels, skip, window, memory, block) < 1 or predictor < 0:
             raise UsageError(
-                "wavenet: layers, stacks, channels, skip and window must be 1 or more, predictor 0 or more"
+                "wavenet: layers, stacks, channels, skip, window, memory and block must be 1 or more, predictor 0 or more"
             )
         if predictor and pixels != "logistic_mixture":
             raise UsageError(
@@ -101,6 +106,7 @@ class WaveNet(AutoregressiveModel):
         options = {"components": components} if pixels == "logistic_mixture" else {}
         self.likelihood = make_likelihood(pixels, space, **options)
         self.components, self.taps, self.window = components, predictor, window
+        self.memory, self.block = memory, block
         self.dilations = [2**layer for _ in range(stacks) for layer in range(layers)]
         self.scale = LevelScale(space.levels)
         self.enter = nn.Linear(4 if predictor else 2, channels)
@@ -108,8 +114,6 @@ class WaveNet(AutoregressiveModel):
         self.residuals = nn.ModuleList(nn.Linear(channels, channels) for _ in self.dilations)
         self.skips = nn.ModuleList(nn.Linear(channels, skip, bias=False) for _ in self.dilations)
         self.head, self.out = nn.Linear(skip, skip), nn.Linear(skip, self.likelihood.num_parameters)
-        self.predictor: Tensor
-        self.register_buffer("predictor", torch.zeros(max(predictor, 1)))  # a_K, ..., a_1
         with torch.no_grad():
             self.out.weight.mul_(0.1)
             self.out.bias.copy_(self.likelihood.initial())
@@ -121,20 +125,12 @@ class WaveNet(AutoregressiveModel):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, generator: torch.Generator, **conditions: Tensor) -> None:
-        """Take the inputs' scale and the linear predictor from training data."""
-        levels = x - self.space.offset
-        self.scale.fit(levels)
-        if self.taps:
-            centred = self._centred(levels[:, 0]).double()
-            rows = centred.unfold(1, self.taps + 1, 1).flatten(0, 1)  # (N, K + 1)
-            past, now = rows[:, :-1], rows[:, -1]
-            gram = past.mT @ past
-            gram += RIDGE * gram.diagonal().mean() * torch.eye(self.taps, dtype=gram.dtype)
-            self.predictor.copy_(torch.linalg.solve(gram, past.mT @ now))
+        """Take the inputs' scale from training data."""
+        self.scale.fit(x - self.space.offset)
 
     def _centred(self, levels: Tensor) -> Tensor:
-        """Levels about the middle of the range, in the model's type."""
-        return levels.to(self.dtype) - (self.space.levels // 2)
+        """Levels about the middle of the range, float64."""
+        return levels.double() - (self.space.levels // 2)
 
     # --- the parallel pass ---------------------------------------------------------------------------------------------
 
@@ -159,8 +155,9 @@ class WaveNet(AutoregressiveModel):
             if not self.taps:
                 return torch.stack([scaled, there], dim=2), scaled, scaled
             centred = self._centred(levels)
-            prediction = (F.pad(centred, (self.taps, 0)).unfold(1, self.taps, 1)[:, :-1] * self.predictor).sum(2)
-            errors = centred - prediction
+            prediction = predict(centred, self.taps, self.memory, self.block)
+            errors = (centred - prediction).to(self.dtype)
+            prediction = prediction.to(self.dtype)
             scale = (1 + F.pad(errors, (self.window, 0)).square().unfold(1, self.window, 1)[:, :-1].mean(2)).sqrt()
             last = F.pad((errors / scale)[:, :-1], (1, 0))
             return torch.stack([scaled, there, torch.asinh(last), scale.log() / 4], dim=2), prediction, scale
@@ -195,14 +192,15 @@ class WaveNet(AutoregressiveModel):
     @property
     def state_numbers(self) -> int:
         """Numbers that the state holds for one sequence."""
-        return sum(self.dilations) * self.enter.out_features + self.taps + self.window
+        return sum(self.dilations) * self.enter.out_features + 2 * (self.taps + self.memory) + self.window
 
     def init_state(self, n: int, **conditions: Tensor) -> WaveNetState:
         self.check_conditions(conditions, n)
         like = self.enter.weight.detach()
         rings = [like.new_zeros(d, n, self.enter.out_features) for d in self.dilations]
-        samples, errors = like.new_zeros(n, max(self.taps, 1)), like.new_zeros(n, self.window)
-        return WaveNetState(samples, errors, like.new_zeros(n), like.new_zeros(n), like.new_ones(n), rings)
+        samples = torch.zeros(n, self.memory + self.taps, dtype=torch.float64, device=like.device)
+        errors, taps = like.new_zeros(n, self.window), samples[:, : self.taps].clone()
+        return WaveNetState(samples, taps, errors, like.new_zeros(n), like.new_zeros(n), like.new_ones(n), rings)
 
     def step(self, state: WaveNetState, values: Tensor | None) -> tuple[PixelDistribution, WaveNetState]:
         """The distribution of the next sample; steps may go on beyond the length of a datum."""
@@ -213,12 +211,14 @@ class WaveNet(AutoregressiveModel):
             features = [self.scale(levels, self.dtype), torch.ones_like(state.scaled)]
             if self.taps:
                 centred = self._centred(levels)
-                error = centred - state.prediction
+                error = (centred - (state.samples[:, -self.taps :] * state.taps).sum(1)).to(self.dtype)
                 last = error / state.scale
                 state.samples = torch.cat([state.samples[:, 1:], centred.unsqueeze(1)], dim=1)
                 state.errors = torch.cat([state.errors[:, 1:], error.unsqueeze(1)], dim=1)
         if self.taps:
-            state.prediction = (state.samples * self.predictor).sum(1)
+            if state.time % self.block == 0:
+                state.taps = fit_taps(state.samples, self.taps)
+            state.prediction = (state.samples[:, -self.taps :] * state.taps).sum(1).to(self.dtype)
             state.scale = (1 + state.errors.square().mean(1)).sqrt()
             features += [torch.asinh(last), state.scale.log() / 4]
         h, total = self.enter(torch.stack(features, dim=1)), None
