@@ -38,5 +38,7 @@ def test_a_decoder_that_sees_the_data_fails(strength: float, make_dataset: Calla
     model = Leaking(SPACE, latents=2, network="dense", filters=4).eval()
     model.strength = strength
     data = make_dataset(model.sample(180, torch.Generator().manual_seed(0)), SPACE)
-    failed = {v.probe for v in audit(model, data, budget=1, fresh_process=False) if v.status == "fail"}
-    assert failed == set() if strength == 0 else "P1" in failed
+    verdicts = {v.probe: v for v in audit(model, data, budget=1, fresh_process=False)}
+    failed = {probe for probe, v in verdicts.items() if v.status == "fail"}
+    assert failed == set() if strength == 0 else {"P1", "P7"} <= failed
+    assert verdicts["P7"].evidence["net_coded_bits"] > 0

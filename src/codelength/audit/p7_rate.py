@@ -18,13 +18,17 @@ from codelength.adapters.foreign import ForeignModel
 from codelength.audit.context import Context
 from codelength.audit.order import as_data
 from codelength.audit.verdict import Findings, Verdict
-from codelength.errors import CodelengthError
+from codelength.coding.registry import Codec
+from codelength.errors import CodecError, CodelengthError
 
 SLACK = 0.005
 SLACK_BYTES = 256
 # A coder's smallest frequency makes values cheaper that the model thinks all but impossible, so that a file may be shorter than −log2 P.
 DEFICIT = 0.05
 CHAIN_DIMS = 256
+BITS_BACK_PASSES = 8  # time of coding a datum and decoding it, thrice, in passes of the model
+BITS_BACK_SLACK = 0.02
+LEAST = 24
 CODEC_CAUSE = (
     "frequencies of 0 after rounding, a cumulative table that does not increase, a symbol outside the table, or a decoder that needs "
     "what only the encoder has"
@@ -48,6 +52,8 @@ def probe(context: Context) -> Verdict:
         _our_codec(context, found)
     elif subject.has_table and isinstance(subject.model, ForeignModel):
         _by_conditionals(context, found)
+    elif subject.has_bound and (codec := _bits_back_codec(subject.model)) is not None:
+        _bits_back(context, found, codec)
     else:
         found.note("no codec: it has no encode and decode, no steps and no conditionals")
     return found.verdict()
@@ -67,6 +73,59 @@ def _our_codec(context: Context, found: Findings) -> None:
         lambda blob, n: codec.decode(model, blob, n, **options, **context.subject.conditions(n)),
         steps=context.inputs.space.num_dims,
     )
+
+
+def _bits_back_codec(model: Any) -> Codec | None:
+    """The codec of a model that has a bound only, if there is one."""
+    from codelength.coding.registry import CODECS, codec_of
+
+    if isinstance(model, ForeignModel):
+        return None
+    try:
+        return CODECS[codec_of(model)]
+    except CodecError:
+        return None
+
+
+def _bits_back(context: Context, found: Findings, codec: Codec) -> None:
+    """Data, noise and extremes decode; coded a second time behind themselves, data cost what the bound says.
+
+    The second time the initial bits are there, so that what is added is the net rate. Each datum draws once.
+    """
+    model, conditions = context.subject.model, context.subject.conditions
+    batch = codec.batch(model, 1)
+    count = context.affordable("bound", 100 * BITS_BACK_PASSES, 0.15, LEAST * BITS_BACK_PASSES) // BITS_BACK_PASSES
+    data = context.inputs.data(count)
+    noise, extremes = context.inputs.noise(4, "p7"), context.inputs.extremes()[:4]
+    sizes = []
+    for name, x in {
+        "data": data,
+        "data twice": torch.cat([data, data]),
+        "noise and extremes": torch.cat([noise, extremes]),
+    }.items():
+        try:
+            blob = codec.encode(model, x, batch=batch, threads=1, **conditions(len(x)))
+            decoded = codec.decode(model, blob, len(x), batch=batch, threads=1, **conditions(len(x)))
+        except CodelengthError as error:
+            found.fail(f"coding {len(x)} {name} raised {type(error).__name__}: {error}", CODEC_CAUSE)
+            return
+        sizes.append(8 * len(blob))
+        wrong = int((decoded != x).flatten(1).any(1).sum())
+        if wrong:
+            found.fail(f"{wrong} of {len(x)} {name} decode to something else", CODEC_CAUSE)
+            return
+    found.passed(f"{len(data)} data, noise and extremes decode exactly")
+    if len(data) < LEAST:
+        found.note(f"{len(data)} data are too few to tell the net rate")
+        return
+    claims = -context.repeated_bounds(data, 1, 8, "p7") / math.log(2)
+    claimed, net = float(claims.mean(0).sum()), sizes[1] - sizes[0]
+    found.evidence |= {"net_claimed_bits": claimed, "net_coded_bits": net}
+    slack = BITS_BACK_SLACK * abs(claimed) + 4 * float(claims.var(0).sum().sqrt()) + 64
+    if net > claimed + slack:
+        found.fail(f"data: {net} bits coded, {claimed:.1f} claimed: the number is no code length", RATE_CAUSE)
+    else:
+        found.passed(f"data: {net} bits coded net, {claimed:.1f} claimed")
 
 
 def _round_trips(context: Context, found: Findings, encode: Encode, decode: Decode, steps: int = 1) -> None:
