@@ -128,4 +128,6 @@ def space_of(recipe):
     entry = ENTRIES[recipe.data.name]
     if entry.kind == "sequence":
         return Space("sequence", (recipe.data.options.get("context", *entry.shape),), entry.levels)
+    if entry.kind == "vector":
+        return Space("vector", entry.shape, entry.levels)
     return Space("image", entry.shape, entry.levels, binarization=entry.binarization, conditions={"label": 10})

@@ -29,6 +29,7 @@ _PUBLIC: dict[str, str] = {
     "Uniform": "codelength.models.baselines.uniform",
     "GPT2": "codelength.models.sequence.gpt2",
     "WaveNet": "codelength.models.sequence.wavenet",
+    "Regression": "codelength.models.conditional.regression",
     "RealNVP": "codelength.models.flows.realnvp",
     "Glow": "codelength.models.flows.glow",
     "FlowPP": "codelength.models.flows.flow_pp",

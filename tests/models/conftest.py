@@ -67,6 +67,7 @@ PRE_IMAGE = {**IMAGE, "query": 4, "memory": 2, "norm": "pre", "pixels": "categor
 SPARSE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 SOUND = Space("audio", (1, 5), 3, offset=-1)
 WAVE = {"layers": 2, "channels": 4, "skip": 5, "components": 2, "window": 2}
+TARGET = Space("vector", (1,), 6, offset=-2)
 GPT = {"layers": 2, "width": 8, "heads": 2}
 MIXED = {"pixels": "logistic_mixture", "components": 2}
 ROWS = [
@@ -153,6 +154,9 @@ ROWS = [
     Row("wavenet", SOUND, WAVE),
     Row("wavenet", SOUND, {**WAVE, "predictor": 2, "memory": 3, "block": 2}),
     Row("wavenet", SOUND, {"layers": 1, "stacks": 2, "channels": 3, "skip": 4, "pixels": "categorical"}),
+    *(Row("regression", TARGET, {"features": 2, "hidden": [3], "scale": scale}) for scale in ("fixed", "predicted")),
+    Row("regression", TARGET, {"features": 2, "scale": "learned"}),
+    Row("regression", TARGET, {"features": 2, "hidden": [4], "likelihood": "categorical"}),
     *(Row("realnvp", space, {"scales": 1, "filters": 4, "blocks": 1}) for space in (GREY, COLOUR)),
     Row("realnvp", SIGNED, {"scales": 2, "filters": 4, "blocks": 1, "fold": 2, "preprocessing": "marginal"}),
     Row("glow", GREY, {"scales": 1, "depth": 2, "filters": 4}),
@@ -204,6 +208,8 @@ def build(row: Row, seed: int = 0, dtype: torch.dtype = torch.float64) -> Likeli
 def conditions_for(model: LikelihoodModel, n: int, seed: int = 0) -> dict[str, Tensor]:
     """Conditions of n data for a model, of a seed."""
     generator = torch.Generator().manual_seed(seed)
+    if model.conditioning == ("features",):
+        return {"features": torch.randn(n, model.features, generator=generator)}
     return {name: torch.randint(model.space.conditions[name], (n,), generator=generator) for name in model.conditioning}
 
 

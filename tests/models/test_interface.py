@@ -38,7 +38,9 @@ def test_every_registered_system_has_a_row(rows):
 
 def test_masses_sum_to_one_over_the_whole_space(mass_row, make, enumerate_space, make_conditions):
     model, data = make(mass_row), enumerate_space(mass_row.space)
-    conditions = {name: value[:1].expand(len(data)) for name, value in make_conditions(model, len(data)).items()}
+    conditions = {
+        name: value[:1].expand(len(data), *value.shape[1:]) for name, value in make_conditions(model, len(data)).items()
+    }
     with torch.no_grad():
         total = model.log_prob(data, **conditions).double().exp().sum()
     assert total.item() == pytest.approx(1, abs=1e-9)

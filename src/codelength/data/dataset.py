@@ -27,7 +27,7 @@ class Split:
     Args:
         x: The integers that are scored, (N, *space.shape), uint8, uint16 or int64.
         clusters: Group of each datum where data come in groups (photograph, speaker, document), (N,) integers.
-        conditions: Name -> (N,) integers, such as {"label": ...}.
+        conditions: Name -> (N,) integers, such as {"label": ...}, or real features (N, F).
         intensity: Where the data are dynamically binarized: probability of a 1 of each dim, (N, *shape), float32.
     """
 
@@ -52,9 +52,11 @@ class Split:
         return torch.from_numpy(np.ascontiguousarray(self.x[indices]).astype(kind))
 
     def condition_batch(self, indices: np.ndarray | slice) -> dict[str, Tensor]:
-        """Conditions at `indices` as int64 tensors."""
+        """Conditions at `indices` as int64 tensors, real features as float32."""
         return {
-            name: torch.from_numpy(np.asarray(values[indices]).astype(np.int64))
+            name: torch.from_numpy(
+                np.asarray(values[indices]).astype(np.float32 if np.issubdtype(values.dtype, np.floating) else np.int64)
+            )
             for name, values in self.conditions.items()
         }
 

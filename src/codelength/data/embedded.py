@@ -32,7 +32,7 @@ PHOTOS: dict[str, list[tuple[str, str, int]]] = {
 }
 
 
-def _package_file(package: str, name: str) -> Path:
+def package_file(package: str, name: str) -> Path:
     """A file inside an installed package, without importing the package."""
     spec = importlib.util.find_spec(package)
     path = Path(spec.origin).parent / name if spec is not None and spec.origin else None
@@ -42,7 +42,7 @@ def _package_file(package: str, name: str) -> Path:
 
 
 def _read_csv(package: str, name: str) -> np.ndarray:
-    with gzip.open(_package_file(package, name), "rt") as file:
+    with gzip.open(package_file(package, name), "rt") as file:
         return np.loadtxt(file, delimiter=",", dtype=np.uint8)
 
 
@@ -109,7 +109,7 @@ def load_photos32() -> DataSet:
     splits = {}
     for name, photos in PHOTOS.items():
         stride = TRAIN_STRIDE if name == "train" else PATCH
-        patches = [cut_patches(read_image(_package_file(package, file)), PATCH, stride) for package, file, _ in photos]
+        patches = [cut_patches(read_image(package_file(package, file)), PATCH, stride) for package, file, _ in photos]
         clusters = [np.full(len(p), photo, dtype=np.int64) for p, (_, _, photo) in zip(patches, photos, strict=True)]
         splits[name] = Split(x=np.concatenate(patches), clusters=np.concatenate(clusters))
     return DataSet(

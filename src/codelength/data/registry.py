@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from codelength.data import audio, embedded, own, published, text
+from codelength.data import audio, conditional, embedded, own, published, text
 from codelength.data.binarization import binarize
 from codelength.data.dataset import DataSet
 from codelength.errors import DataError, UsageError, unknown_name
@@ -72,6 +72,12 @@ def _entries() -> dict[str, Entry]:
             entries[f"{name}-{how}"] = _binarized(entry, how)
     sizes = (50_000, 10_000, 10_000)
     entries |= _texts()
+    entries["diabetes"] = Entry(
+        conditional.load_diabetes, (1,), 400, (342, 50, 50), "BSD-3-Clause (as in scikit-learn)", kind="vector"
+    )
+    entries["digits-label"] = Entry(
+        conditional.load_digits_label, (1,), 10, (1_297, 250, 250), "CC BY 4.0", kind="vector"
+    )
     entries["mnist-static"] = Entry(
         published.load_binarized_mnist, (1, 28, 28), 2, sizes, mnist, "binarized_mnist", "static"
     )

@@ -36,6 +36,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "quantized": ("autoregressive", "codelength.models.quantized.builder:quantized"),
     "gpt2": ("sequence", "codelength.models.sequence.gpt2:GPT2"),
     "wavenet": ("sequence", "codelength.models.sequence.wavenet:WaveNet"),
+    "regression": ("conditional", "codelength.models.conditional.regression:Regression"),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
     "glow": ("flows", "codelength.models.flows.glow:dequantized_glow"),
     "flow_pp": ("flows", "codelength.models.flows.flow_pp:flow_pp"),

@@ -1,0 +1,1 @@
+"""Systems of p(y | x): a target given real features."""
