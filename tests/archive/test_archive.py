@@ -6,6 +6,9 @@ import io
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,13 +108,66 @@ def test_photographs_go_through_the_shipped_model(tmp_path: Path, monkeypatch: p
     pack([tmp_path / "a.png"], tmp_path / "a.clen", embed=True)
     record = describe(tmp_path / "a.clen")
     assert record["models"][0]["embedded"]
-    assert record["payload_bytes"]["window/1"] < 0.85 * (tmp_path / "a.png").stat().st_size
+    assert record["payload_bytes"]["window/2"] < 0.85 * (tmp_path / "a.png").stat().st_size
     # What is in the file needs no model outside.
     monkeypatch.setattr(archive_models, "candidates", lambda runs=(): iter(()))
     unpack(tmp_path / "a.clen", tmp_path / "out")
     np.testing.assert_array_equal(imagecodecs.png_decode((tmp_path / "out/a.png").read_bytes()), photo)
     pack([tmp_path / "a.png"], tmp_path / "b.clen")
-    assert "window/1" not in describe(tmp_path / "b.clen")["payload_bytes"]
+    assert "window/2" not in describe(tmp_path / "b.clen")["payload_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("nhwc", (3, 9, 8, 3)), ("nchw", (3, 3, 9, 8)), ("nhw", (3, 9, 8)), ("", (3, 9, 7))]
+)
+def test_arrays_of_images_are_images(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> None:
+    x = (np.indices(shape).sum(0) * 9 % 256).astype(np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    pack([tmp_path / "x.npy"], tmp_path / "x.clen", fast=True)
+    opened = OpenArchive(tmp_path / "x.clen")
+    assert (opened.directory.entries[0].kind, opened.directory.entries[0].axes) == ("array", axes)
+    assert opened.directory.chunks[0].shape[0] == (3 if axes else 1)
+    assert opened.restored(0) == (tmp_path / "x.npy").read_bytes()
+
+
+def test_large_arrays_are_cut_into_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = (np.indices((5, 8, 8)).sum(0) * 7).astype(np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr(packing, "CHUNK_SITES", 128)
+    pack([tmp_path / "x.npy"], tmp_path / "x.clen", fast=True)
+    opened = OpenArchive(tmp_path / "x.clen")
+    assert [chunk.shape[0] for chunk in opened.directory.chunks] == [2, 2, 1]
+    assert opened.restored(0) == (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "noise").mkdir()
+    np.save(tmp_path / "noise/y.npy", np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8))
+    pack([tmp_path / "noise/y.npy"], tmp_path / "y.clen", fast=True)
+    assert OpenArchive(tmp_path / "y.clen").directory.entries[0].kind == "bytes"
+
+
+def test_large_images_are_judged_by_a_sample() -> None:
+    for shape in [(1, 3, 500, 700), (900, 1, 28, 28), (2, 1, 4, 70_000)]:
+        sample = packing._sample(np.zeros(shape, np.uint8))
+        assert 0.4 * packing.SAMPLE_SITES <= sample[:, 0].size <= 2 * packing.SAMPLE_SITES
+    small = np.zeros((1, 3, 30, 30))
+    assert packing._sample(small) is small
+
+
+def test_killed_while_writing_leaves_no_half_file(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"x")
+    program = f"""
+import os, signal
+from pathlib import Path
+from codelength.archive import pack
+def die(content):
+    os.kill(os.getpid(), signal.SIGKILL)
+pack.encode_bytes = die
+pack.pack([Path({str(tmp_path)!r}) / "x.bin"], Path({str(tmp_path)!r}) / "x.clen")
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = sorted(path.name for path in tmp_path.iterdir() if path.name != "x.bin")
+    assert len(left) == 1
+    assert left[0].startswith(".x.clen.")
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

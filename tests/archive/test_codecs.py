@@ -11,7 +11,15 @@ from codelength.archive.bits import WHOLE, BitReader, BitWriter
 from codelength.archive.byte_codec import MAX_BYTES, decode_bytes, encode_bytes, num_lanes
 from codelength.archive.mixing import STRETCH_LIMIT, log_table, share_table
 from codelength.archive.plane_codec import _bit_length, _fold, _unfold, decode_planes, encode_planes, wavefront
-from codelength.archive.window_codec import decode_window, encode_window, sized
+from codelength.archive.window_codec import (
+    Tile,
+    decode_window,
+    decode_window_1,
+    encode_window,
+    lanes_of,
+    sized,
+    tiles_of,
+)
 from codelength.coding import integer_codec
 from codelength.errors import CodecError
 
@@ -122,6 +130,44 @@ def test_window_bytes_do_not_depend_on_the_groups(window_model, monkeypatch: pyt
     stream = encode_window(model, x)
     monkeypatch.setattr(window_codec, "SITES_AT_ONCE", 5)
     assert encode_window(model, x) == stream
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "sites"), [(1, 1, 1), (1, 383, 10), (1, 384, 2**20), (3, 700, 2**18), (40, 8, 2**30)]
+)
+def test_lanes_hold_every_row_once(count: int, height: int, sites: int) -> None:
+    lanes = lanes_of(tiles_of(count, height), sites)
+    rows = [(t.image, row) for lane in lanes for t in lane for row in range(t.top, t.top + t.rows)]
+    assert rows == [(image, row) for image in range(count) for row in range(height)]
+    assert all(lanes)
+    assert len(lanes) == max(1, min(4, sites // 2**17, len(tiles_of(count, height))))
+
+
+def test_tiles_and_lanes_come_back_by_any_number_of_workers(window_model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_codec, "TILE_ROWS", 6)
+    monkeypatch.setattr(window_codec, "LANE_SITES", 40)
+    model, x = window_model(1), RNG.integers(0, 256, (2, 1, 16, 9))
+    stream = encode_window(model, x, workers=1)
+    assert stream[0] == 4
+    assert encode_window(model, x, workers=2) == stream
+    for workers in (1, 2):
+        np.testing.assert_array_equal(decode_window(model, stream, x.shape, workers), x)
+    # A tile sees nothing of the rows above it: what is there changes its own lane only.
+    other = x.copy()
+    other[0, :, :5] = 255 - other[0, :, :5]
+    again = encode_window(model, other, workers=1)
+    size = int.from_bytes(stream[1:5], "little")
+    assert again[13 : 13 + size] != stream[13 : 13 + size]
+    assert again[-(len(stream) - 13 - size) :] == stream[13 + size :]
+    for broken in (stream[:9], bytes([3]) + stream[1:], stream[:1] + b"\xff" * 12 + stream[13:]):
+        with pytest.raises(CodecError, match="lanes"):
+            decode_window(model, broken, x.shape)
+
+
+def test_streams_of_the_first_version_decode(window_model) -> None:
+    model, x = window_model(3), RNG.integers(0, 256, (2, 3, 5, 6))
+    tiles = [Tile(image, 0, 5) for image in range(2)]
+    np.testing.assert_array_equal(decode_window_1(model, window_codec._encode_lane(model, x, tiles), x.shape), x)
 
 
 def test_another_window_model_decodes_to_other_integers(window_model) -> None:

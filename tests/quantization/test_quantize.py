@@ -106,6 +106,13 @@ def test_images_at_once_change_no_byte(integer, x, monkeypatch):
     assert integer_codec.encode(integer, x) == stream
 
 
+def test_workers_change_no_byte(integer, x):
+    content = compress(integer, x.numpy(), chunk=3, workers=1)
+    assert compress(integer, x.numpy(), chunk=3, workers=2) == content
+    for workers in (1, 2):
+        np.testing.assert_array_equal(Archive(content).decode(integer, workers=workers), x.numpy())
+
+
 def test_files_name_no_machine(integer, x):
     array = x.numpy().astype(np.uint8)
     content = compress(integer, array, chunk=9)

@@ -89,6 +89,7 @@ class Entry:
         dtype: Integer type of its pixels or numbers.
         shape: Of an array; None else.
         offset: Added to the levels of an array.
+        axes: "nhwc", "nchw" or "nhw" for an array of images, whose spans hold successive ones; "" for all else.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Entry:
     dtype: str = "uint8"
     shape: tuple[int, ...] | None = None
     offset: int = 0
+    axes: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The fields in a directory, those left out that have their defaults."""
@@ -107,6 +109,8 @@ class Entry:
             fields["shape"] = list(self.shape)
         if self.offset:
             fields["offset"] = self.offset
+        if self.axes:
+            fields["axes"] = self.axes
         return fields
 
 
@@ -316,6 +320,7 @@ def _parse_entry(fields: Any) -> Entry:
         _text(fields.get("dtype", "uint8")),
         None if shape is None else tuple(_integer(size, 0, MAX_NUMBERS) for size in _list(shape)),
         _integer(fields.get("offset", 0), -(2**31), 2**31),
+        _text(fields.get("axes", "")),
     )
 
 

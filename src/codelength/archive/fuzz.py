@@ -12,21 +12,25 @@ import struct
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from codelength.archive.container import END, FOOTER, PREAMBLE, _inflate, _seal
+from codelength.archive.container import DICTIONARY, END, FOOTER, PREAMBLE, _inflate, _seal
+from codelength.archive.models import SHIPPED, open_model, shipped_names
 from codelength.archive.unpack import OpenArchive
 from codelength.errors import CodelengthError
 
 
 def damaged_copies(content: bytes, other: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
-    """`count` damaged copies: bits flipped, cut, bytes inserted or zeroed, spliced with `other`, and directories rewritten under a right seal."""
+    """`count` damaged copies: bits flipped, cut, bytes inserted or zeroed, spliced with `other`, and directories rewritten under a right seal,
+    with lies about chunks or with the hash of another model."""
     rng = np.random.default_rng(seed)
-    kinds = (_flip, _cut, _insert, _zero, _splice, _crafted)
+    kinds = (_flip, _cut, _insert, _zero, _splice, _crafted, _other_model)
     for index in range(count):
         yield kinds[index % len(kinds)](content, other, rng)
 
@@ -72,9 +76,7 @@ def _splice(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 
 def _crafted(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     """Change a field of the directory and seal it rightly: lengths, shapes, levels, codecs, models, digests, spans."""
-    stored_bytes, text_bytes, _, _ = FOOTER.unpack(content[-FOOTER.size :])
-    start = len(content) - FOOTER.size - stored_bytes
-    fields = json.loads(_inflate(content[start : start + stored_bytes], text_bytes))
+    fields, start = _fields(content)
     chunk = fields["chunks"][int(rng.integers(len(fields["chunks"])))]
     values = [0, -1, 1, 2, 3, 255, 2**16, 2**31, 2**40, 10**30, 1.5, "x", None, [], {}, True]
     value = values[int(rng.integers(len(values)))]
@@ -82,19 +84,35 @@ def _crafted(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     if key == "size":
         chunk["shape"][int(rng.integers(len(chunk["shape"])))] = value
     elif key == "codec":
-        chunk["codec"] = ["planes/1", "window/1", "bytes/1", "none/9"][int(rng.integers(4))]
+        chunk["codec"] = ["planes/1", "window/1", "window/2", "bytes/1", "none/9"][int(rng.integers(5))]
         chunk["levels"] = value if rng.random() < 0.5 else chunk["levels"]
     else:
         chunk[key] = value
+    return _sealed(content, fields, start)
+
+
+def _other_model(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
+    """Name another known model, or one that nobody has."""
+    fields, start = _fields(content)
+    hashes = [open_model(SHIPPED / name).sha256 for name in shipped_names()] + ["0" * 64]
+    for model in fields["models"]:
+        model["sha256"] = [known for known in hashes if known != model["sha256"]][int(rng.integers(len(hashes) - 1))]
+    return _sealed(content, fields, start)
+
+
+def _fields(content: bytes) -> tuple[dict[str, Any], int]:
+    """The directory, and where it starts."""
+    stored_bytes, text_bytes, _, _ = FOOTER.unpack(content[-FOOTER.size :])
+    start = len(content) - FOOTER.size - stored_bytes
+    return json.loads(_inflate(content[start : start + stored_bytes], text_bytes)), start
+
+
+def _sealed(content: bytes, fields: dict[str, Any], start: int) -> bytes:
+    """The file with another directory under a right seal."""
     text = json.dumps(fields).encode()
-    import zlib
-
-    from codelength.archive.container import DICTIONARY
-
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=DICTIONARY)
     stored = deflate.compress(text) + deflate.flush()
-    preamble = content[: PREAMBLE.size]
-    footer = struct.pack(FOOTER.format, len(stored), len(text), _seal(preamble, stored), END)
+    footer = struct.pack(FOOTER.format, len(stored), len(text), _seal(content[: PREAMBLE.size], stored), END)
     return content[:start] + stored + footer
 
 
@@ -108,7 +126,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         names = _write_files(base)
-        pack([base / name for name in names], base / "a.clen", embed=True)
+        pack([base / name for name in names], base / "a.clen")
         pack([base / name for name in reversed(names)], base / "b.clen")
         original = [OpenArchive(base / "a.clen").restored(index) for index in range(len(names))]
         content, other = (base / "a.clen").read_bytes(), (base / "b.clen").read_bytes()
@@ -138,10 +156,12 @@ def _write_files(base: Path) -> list[str]:
     import imagecodecs
 
     rng = np.random.default_rng(0)
+    smooth = rng.normal(0, 6, (14, 14, 3)).cumsum(0).cumsum(1) / 3 + rng.normal(0, 2, (14, 14, 1)) + 128
     ramp = (np.indices((16, 16)).sum(0) * 4 + rng.integers(0, 4, (16, 16))).astype(np.uint8)
     contents = {
         "grey.png": imagecodecs.png_encode(ramp),
         "rgb.png": imagecodecs.png_encode(np.stack([ramp, ramp // 2, ramp // 3], -1)),
+        "smooth.png": imagecodecs.png_encode(smooth.clip(0, 255).astype(np.uint8)),
         "grey16.png": imagecodecs.png_encode(ramp.astype(np.uint16) * 99),
         "text.txt": b"one fish two fish red fish blue fish " * 8,
         "empty": b"",

@@ -18,6 +18,8 @@ from codelength.run import Run, load_run
 
 SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
 MODELS_VARIABLE = "CODELENGTH_MODELS"
+QUICK = ("fast", "grey")
+"""Names of the models that `--fast` codes with."""
 FILES = ("recipe.yaml", "space.json", "weights.json", "model.safetensors")
 MAX_EMBEDDED = 2**26
 MAX_LEVELS = 2**16

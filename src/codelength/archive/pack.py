@@ -1,6 +1,7 @@
 """Any mix of files into an archive.
 
-An image is coded by every known model that fits it (`window/1`), by `planes/1`, or as the bytes of its file: the smallest is kept. Images of one size go into one chunk, so that they are coded together; bytes of successive files too.
+An image is coded by the known model that fits it best (`window/2`), by `planes/1`, or as the bytes of its file: small images by all of them, larger ones by
+the one that is best on a sample. Images of one size go into one chunk, so that they are coded together; bytes of successive files too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from codelength.archive.byte_codec import MAX_BYTES, encode_bytes
 from codelength.archive.container import ArchiveWriter, Entry, ModelReference
-from codelength.archive.models import ImageModel, models_for, pack_model
+from codelength.archive.models import QUICK, ImageModel, models_for, pack_model
 from codelength.archive.plane_codec import encode_planes
 from codelength.archive.reading import Content, list_files, read_content
 from codelength.archive.window_codec import encode_window
@@ -24,11 +25,17 @@ from codelength.errors import CodecError
 
 CHUNK_SITES = 2**20
 """Sites of one chunk of small images."""
+CHUNK_ITEMS = 2**16
+"""Most images of a chunk; readers refuse more."""
+SAMPLE_SITES = 2**15
+"""Sites on which codecs are compared where a chunk has more than twice as many."""
 
 # (bytes done, bytes in all, seconds)
 Progress = Callable[[int, int, float], None]
 # Chunk and position of each stored plane or run of bytes.
 Span = tuple[int, int, int]
+# What codes pixels: a model, or None for the codec of planes.
+Method = ImageModel | None
 
 
 @dataclass
@@ -39,17 +46,24 @@ class Packer:
         writer: Takes the chunks.
         runs: Runs of models to prefer.
         embed: Whether the models go into the file.
+        fast: Whether the quick models alone are used, without comparing.
+        workers: Threads; see `coding.parallel`. Changes no byte.
     """
 
     writer: ArchiveWriter
     runs: tuple[Path, ...] = ()
     embed: bool = False
+    fast: bool = False
+    workers: int | None = None
     _models: dict[str, int] = field(default_factory=dict)
 
     def add_all(self, contents: Sequence[Content]) -> None:
         """Write files of one kind of pixels, or all bytes, in order."""
         images = [content for content in contents if content.pixels is not None]
-        spans, refused = self._images(images) if images else ({}, [])
+        if images and images[0].axes:
+            spans, refused = self._stack(images[0])
+        else:
+            spans, refused = self._images(images) if images else ({}, [])
         plain = [content for content in contents if content.pixels is None] + refused
         spans |= self._bytes(plain)
         stored_as_bytes = {content.name for content in plain}
@@ -65,33 +79,60 @@ class Packer:
                     content.dtype,
                     content.shape,
                     content.offset,
+                    content.axes,
                 )
             )
+
+    def _stack(self, content: Content) -> tuple[dict[str, tuple[Span, ...]], list[Content]]:
+        """Chunks of an array of images; it comes back where its bytes are smaller."""
+        assert content.pixels is not None
+        levels = _levels(content)
+        count = max(1, min(CHUNK_ITEMS, CHUNK_SITES // max(1, content.pixels[0, 0].size)))
+        spans: list[Span] = []
+        method: Method | None = None
+        for start in range(0, len(content.pixels), count):
+            x = content.pixels[start : start + count]
+            method = method or self._method(x, levels)
+            payload = self._encode(x, levels, method)
+            if not spans and len(payload) >= x.size * np.dtype(content.dtype).itemsize:
+                return {}, [content]
+            spans.append((self._add(x, levels, method, payload), 0, len(x)))
+        return {content.name: tuple(spans)}, []
 
     def _images(self, images: list[Content]) -> tuple[dict[str, tuple[Span, ...]], list[Content]]:
         """Chunks of images of one shape and type; images whose files are smaller come back."""
         pixels = np.stack([content.pixels for content in images if content.pixels is not None])
-        levels = 256 if images[0].dtype in ("uint8", "int8", "bool") else 2**16
+        levels = _levels(images[0])
         channels = pixels.shape[1]
         groups = [slice(0, 3), slice(3, 4)] if channels == 4 else [slice(0, 1), slice(1, 2)] if channels == 2 else []
-        coded = [self._code(pixels[:, group], levels) for group in groups or [slice(0, channels)]]
+        coded = []
+        for group in groups or [slice(0, channels)]:
+            method = self._method(pixels[:, group], levels)
+            coded.append((pixels[:, group], levels, method, self._encode(pixels[:, group], levels, method)))
         if sum(len(payload) for *_, payload in coded) >= sum(content.size for content in images):
             return {}, images
-        indices = [self.writer.add_chunk(*part) for part in coded]
+        indices = [self._add(*part) for part in coded]
         return {
             content.name: tuple((index, place, place + 1) for index in indices) for place, content in enumerate(images)
         }, []
 
-    def _code(self, x: np.ndarray, levels: int) -> tuple[str, int | None, np.ndarray, int, bytes]:
-        """The smallest stream of some channels."""
-        best, chosen = encode_planes(x, levels), None
-        for known in models_for(x.shape[1], levels, self.runs) if x.size else []:
-            stream = encode_window(known.model, x)
-            if len(stream) < len(best):
-                best, chosen = stream, known
-        if chosen is None:
-            return "planes/1", None, x, levels, best
-        return "window/1", self._reference(chosen), x, levels, best
+    def _method(self, x: np.ndarray, levels: int) -> Method:
+        """The model that codes some channels in the fewest bytes, or None for `planes/1`; judged on a sample of large chunks."""
+        known: list[Method] = list(models_for(x.shape[1], levels, self.runs)) if x.size else []
+        if self.fast:
+            quick = [model for model in known if model is not None and model.name in QUICK]
+            return quick[0] if quick and not self.runs else known[0] if self.runs and known else None
+        sample = _sample(x)
+        return min([None, *known], key=lambda method: len(self._encode(sample, levels, method)))
+
+    def _encode(self, x: np.ndarray, levels: int, method: Method) -> bytes:
+        return encode_planes(x, levels) if method is None else encode_window(method.model, x, self.workers)
+
+    def _add(self, x: np.ndarray, levels: int, method: Method, payload: bytes) -> int:
+        """Write a chunk; returns its index."""
+        if method is None:
+            return self.writer.add_chunk("planes/1", None, x, levels, payload)
+        return self.writer.add_chunk("window/2", self._reference(method), x, levels, payload)
 
     def _reference(self, known: ImageModel) -> int:
         """Index of a model in the directory; its weights go into the file at first sight if wanted."""
@@ -143,6 +184,8 @@ def pack(
     runs: Sequence[Path] = (),
     embed: bool = False,
     verify: bool = True,
+    fast: bool = False,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Compress files into the archive `output`, which appears whole or not at all; returns its size.
@@ -153,6 +196,8 @@ def pack(
         runs: Runs whose models are preferred to those that ship.
         embed: Put the models into the file, which then needs nothing but the program.
         verify: Decode everything again and compare before the file gets its name.
+        fast: Only quick models, and no comparison of codecs.
+        workers: Threads that code at once; PyTorch's number of threads without it. Changes no byte.
         progress: Told bytes done, bytes in all, and seconds.
 
     Raises:
@@ -166,7 +211,7 @@ def pack(
     started, done = time.perf_counter(), 0
     try:
         with temporary.open("xb") as file:
-            packer = Packer(ArchiveWriter(file), tuple(runs), embed)
+            packer = Packer(ArchiveWriter(file), tuple(runs), embed, fast, workers)
             for group in _groups(files):
                 packer.add_all(group)
                 done += sum(content.size for content in group)
@@ -176,7 +221,7 @@ def pack(
             file.flush()
             os.fsync(file.fileno())
         if verify:
-            _verify(temporary, files, tuple(runs))
+            _verify(temporary, files, tuple(runs), workers)
         os.replace(temporary, output)
     except OSError as error:
         raise CodecError(f"cannot write {output}: {error.strerror}; free disk space or choose another place") from error
@@ -193,9 +238,9 @@ def _groups(files: list[tuple[str, Path]]) -> Iterator[list[Content]]:
     for name, path in files:
         content = read_content(name, path)
         shape = None if content.pixels is None else content.pixels.shape
-        sites = 0 if shape is None else shape[1] * shape[2]
+        sites = 0 if shape is None else shape[-2] * shape[-1]
         own = (shape, content.dtype, content.kind, content.offset)
-        if group and (own != key or held + sites > CHUNK_SITES):
+        if group and (own != key or held + sites > CHUNK_SITES or len(group) == CHUNK_ITEMS or content.axes):
             yield group
             group, held = [], 0
         group.append(content)
@@ -204,11 +249,26 @@ def _groups(files: list[tuple[str, Path]]) -> Iterator[list[Content]]:
         yield group
 
 
-def _verify(archive: Path, files: list[tuple[str, Path]], runs: tuple[Path, ...]) -> None:
+def _levels(content: Content) -> int:
+    return 256 if content.dtype in ("uint8", "int8", "bool") else 2**16
+
+
+def _sample(x: np.ndarray) -> np.ndarray:
+    """Evenly spaced images, or the middle rows of a few large ones, of about SAMPLE_SITES sites."""
+    count, _, height, width = x.shape
+    if count * height * width <= 2 * SAMPLE_SITES:
+        return x
+    rows = min(height, max(64, SAMPLE_SITES // width))
+    images = max(1, SAMPLE_SITES // (rows * width))
+    top = (height - rows) // 2
+    return x[:: -(-count // images), :, top : top + rows]
+
+
+def _verify(archive: Path, files: list[tuple[str, Path]], runs: tuple[Path, ...], workers: int | None) -> None:
     """Raise CodecError unless every file comes back: bytes as bytes, images pixel for pixel."""
     from codelength.archive.unpack import OpenArchive
 
-    opened = OpenArchive(archive, runs)
+    opened = OpenArchive(archive, runs, workers)
     for index, (name, path) in enumerate(files):
         entry = opened.directory.entries[index]
         if entry.kind == "image":

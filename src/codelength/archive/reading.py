@@ -15,6 +15,8 @@ from codelength.data.images import DAMAGED, IMAGE_SUFFIXES, PNG_MAGIC, read_imag
 from codelength.errors import DataError, UsageError
 
 LOSSLESS_SUFFIXES = (".png", ".tif", ".tiff")
+SMALLEST = 8
+"""Sides of the smallest images of an array that is taken for one of images."""
 ARRAY_TYPES = ("uint8", "int8", "uint16", "int16", "bool")
 
 
@@ -31,6 +33,7 @@ class Content:
         kind: "image", "array" or "bytes".
         shape: Of an array.
         offset: To be added to the levels of an array.
+        axes: "nhwc", "nchw" or "nhw" where the array is one of images: then the pixels are (N, C, H, W).
         restored: Name it is restored under.
     """
 
@@ -42,6 +45,7 @@ class Content:
     kind: str = "bytes"
     shape: tuple[int, ...] | None = None
     offset: int = 0
+    axes: str = ""
 
     @property
     def restored(self) -> str:
@@ -112,29 +116,54 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def _array(content: Content) -> Content:
-    """An array of small integers as one image a leading index; others stay bytes."""
+    """An array of small integers as images; others stay bytes."""
     x = np.load(content.path, allow_pickle=False)
     if x.dtype.name not in ARRAY_TYPES or x.ndim < 2 or not x.size or npy_bytes(x) != content.path.read_bytes():
         return content
     offset = int(x.min()) if np.issubdtype(x.dtype, np.signedinteger) else 0
-    levels = x.astype(np.int64) - offset
-    if x.ndim == 2:
+    levels = (x.astype(np.int64) - offset).astype(np.uint16) if offset else x.view(np.uint8) if x.dtype == bool else x
+    axes = _axes(x.shape)
+    if axes:
+        planes = levels.transpose(0, 3, 1, 2) if axes == "nhwc" else levels if axes == "nchw" else levels[:, None]
+    elif x.ndim == 2:
         planes = levels[None]
-    elif x.ndim == 3 and x.shape[2] in (3, 4) and x.shape[0] > 4:
+    elif x.ndim == 3 and x.shape[2] in (3, 4):
         planes = levels.transpose(2, 0, 1)
     else:
         planes = levels.reshape(1, -1, x.shape[-1])
     return Content(
-        content.name, content.path, content.size, np.ascontiguousarray(planes), x.dtype.name, "array", x.shape, offset
+        content.name,
+        content.path,
+        content.size,
+        np.ascontiguousarray(planes),
+        x.dtype.name,
+        "array",
+        x.shape,
+        offset,
+        axes,
     )
 
 
-def restore_array(planes: np.ndarray, shape: tuple[int, ...], dtype: str, offset: int) -> bytes:
+def _axes(shape: tuple[int, ...]) -> str:
+    """Of an array of images, (N, H, W, 1 or 3), (N, 1 or 3, H, W) or (N, H, W) of at least 8 x 8 sites; "" for all else."""
+    if len(shape) == 4 and shape[3] in (1, 3) and min(shape[1:3]) >= SMALLEST:
+        return "nhwc"
+    if len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) >= SMALLEST:
+        return "nchw"
+    return "nhw" if len(shape) == 3 and min(shape[1:]) >= SMALLEST else ""
+
+
+def restore_array(planes: np.ndarray, shape: tuple[int, ...], dtype: str, offset: int, axes: str = "") -> bytes:
     """The .npy file of what `read_content` made of it."""
     if dtype not in ARRAY_TYPES:
         raise DataError(f"an array of type {dtype!r}; wanted one of {', '.join(ARRAY_TYPES)}")
-    levels = planes.astype(np.int64) + offset
-    x = levels.transpose(1, 2, 0) if len(planes) > 1 else levels
+    if axes not in ("", "nhwc", "nchw", "nhw"):
+        raise DataError(f"an array of axes {axes!r}; wanted nhwc, nchw or nhw")
+    levels = planes.astype(np.int64) + offset if offset else planes
+    if axes:
+        x = levels.transpose(0, 2, 3, 1) if axes == "nhwc" else levels
+    else:
+        x = levels.transpose(1, 2, 0) if len(planes) > 1 else levels
     return npy_bytes(np.ascontiguousarray(x.reshape(shape)).astype(dtype))
 
 

@@ -13,7 +13,7 @@ from codelength.archive.container import Chunk, Directory, damaged, integers_dig
 from codelength.archive.models import MAX_EMBEDDED, ImageModel, find_model, unpack_model
 from codelength.archive.plane_codec import decode_planes
 from codelength.archive.reading import restore_array
-from codelength.archive.window_codec import decode_window, fits
+from codelength.archive.window_codec import decode_window, decode_window_1, fits
 from codelength.coding.files import png_bytes
 from codelength.coding.layout import inside
 from codelength.errors import CodecError, DataError
@@ -21,6 +21,8 @@ from codelength.run import write_atomically
 
 KEPT_CHUNKS = 4
 """Decoded chunks that are kept for the files that follow."""
+MAX_ITEMS = 2**16
+"""Most images of a chunk."""
 
 
 class OpenArchive:
@@ -29,6 +31,7 @@ class OpenArchive:
     Args:
         path: The file.
         runs: Runs whose models it may need.
+        workers: Threads that decode at once; PyTorch's number of threads without it.
 
     Raises:
         CodecError: It is no whole archive.
@@ -37,8 +40,8 @@ class OpenArchive:
         directory: What it holds.
     """
 
-    def __init__(self, path: Path, runs: tuple[Path, ...] = ()) -> None:
-        self._path, self._runs = path, runs
+    def __init__(self, path: Path, runs: tuple[Path, ...] = (), workers: int | None = None) -> None:
+        self._path, self._runs, self._workers = path, runs, workers
         with self._open() as file:
             self.directory: Directory = read_directory(file)
             self.size = file.seek(0, 2)
@@ -62,13 +65,26 @@ class OpenArchive:
         entry = self.directory.entries[index]
         if entry.kind == "bytes":
             return b"".join(self._chunk(chunk)[start:stop].tobytes() for chunk, start, stop in entry.spans)
-        planes = self.planes(index)
+        planes = self._stack(index) if entry.axes else self.planes(index)
         if entry.kind == "image":
             return png_bytes(planes)
         try:
-            return restore_array(planes, entry.shape or (), entry.dtype, entry.offset)
+            return restore_array(planes, entry.shape or (), entry.dtype, entry.offset, entry.axes)
         except (ValueError, OverflowError, DataError) as error:
             raise damaged(f"{entry.name!r} is no array ({error})") from error
+
+    def _stack(self, index: int) -> np.ndarray:
+        """The levels of an array of images, (N, C, H, W)."""
+        entry = self.directory.entries[index]
+        parts = [self._chunk(chunk)[start:stop] for chunk, start, stop in entry.spans]
+        if entry.kind != "array" or not parts or any(part.ndim != 4 for part in parts):
+            raise damaged(f"{entry.name!r} is no array of images")
+        # Chunk by chunk in the narrowest type: the whole array is held once.
+        narrow = np.uint8 if all(self.directory.chunks[chunk].levels <= 256 for chunk, *_ in entry.spans) else np.uint16
+        try:
+            return np.concatenate([part.astype(narrow) for part in parts])
+        except ValueError as error:
+            raise damaged(f"the images of {entry.name!r} do not fit ({error})") from error
 
     def planes(self, index: int) -> np.ndarray:
         """The levels of an image or array, (C, H, W)."""
@@ -102,15 +118,20 @@ class OpenArchive:
             return np.frombuffer(decode_bytes(payload, chunk.shape[0]), dtype=np.uint8)
         if len(chunk.shape) == 4 and all(chunk.shape):
             count, channels, height, width = chunk.shape
+            if count > MAX_ITEMS:
+                raise damaged(f"a chunk of {count} images; at most {MAX_ITEMS}")
             if chunk.codec == "planes/1":
                 return decode_planes(payload, (count, channels, height, width), chunk.levels)
-            if chunk.codec == "window/1" and chunk.model is not None:
+            if chunk.codec in ("window/1", "window/2") and chunk.model is not None:
                 model = self._model(chunk.model).model
                 if not fits(model, channels, chunk.levels):
                     raise damaged(f"its model does not speak of {channels} channels of {chunk.levels} levels")
-                return decode_window(model, payload, (count, channels, height, width))
+                shape = count, channels, height, width
+                if chunk.codec == "window/1":
+                    return decode_window_1(model, payload, shape)
+                return decode_window(model, payload, shape, self._workers)
         raise CodecError(
-            f"a chunk of shape {chunk.shape} by the codec {chunk.codec!r}; this codelength knows bytes/1, planes/1 and window/1. "
+            f"a chunk of shape {chunk.shape} by the codec {chunk.codec!r}; this codelength knows bytes/1, planes/1, window/1 and window/2. "
             "Upgrade codelength, or restore the file from a copy"
         )
 
@@ -129,14 +150,20 @@ class OpenArchive:
 
 
 def unpack(
-    path: Path, folder: Path, items: slice = slice(None), *, runs: tuple[Path, ...] = (), overwrite: bool = False
+    path: Path,
+    folder: Path,
+    items: slice = slice(None),
+    *,
+    runs: tuple[Path, ...] = (),
+    overwrite: bool = False,
+    workers: int | None = None,
 ) -> list[Path]:
     """Decode entries of an archive into files of `folder`, each whole or absent; returns them in order.
 
     Raises:
         CodecError: Damage, an unsafe name, a file that exists already, or a model that is not known here.
     """
-    archive = OpenArchive(path, runs)
+    archive = OpenArchive(path, runs, workers)
     names = tuple(entry.name for entry in archive.directory.entries)
     if len(set(names)) < len(names):
         raise damaged("two of its files have one name")

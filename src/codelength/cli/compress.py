@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,6 +35,12 @@ import click
     help="Without RUN: a quantized causal_window run to prefer to the models that ship; may be repeated.",
 )
 @click.option("--embed-model", is_flag=True, help="Without RUN: put the models into the file.")
+@click.option("--fast", is_flag=True, help="Without RUN: quick models only, and no comparison of codecs.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Threads that code at once; the number of cores without it. Changes no byte.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record.")
 def command(
     paths: tuple[str, ...],
@@ -43,6 +50,8 @@ def command(
     pairs: tuple[str, ...],
     models: tuple[Path, ...],
     embed_model: bool,
+    fast: bool,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Compress PATH..., any files and folders, or data that fit the model of RUN.
@@ -54,23 +63,23 @@ def command(
     data:mnist5k:test, all of the model's shape; for a model of bytes any files, for one of audio WAV files. The file of a class-conditional model holds the classes too.
     """
     if (Path(paths[0]) / "recipe.yaml").is_file():
-        if models or embed_model:
-            raise click.UsageError("--model and --embed-model are for archives, without RUN")
-        _compress_with_run(Path(paths[0]), paths[1:], output, verify, chunk, pairs, as_json)
+        if models or embed_model or fast:
+            raise click.UsageError("--model, --embed-model and --fast are for archives, without RUN")
+        _compress_with_run(Path(paths[0]), paths[1:], output, verify, chunk, pairs, workers, as_json)
     else:
         if pairs:
             raise click.UsageError("--condition is for the model of a RUN; give RUN first")
-        _compress_any(paths, output, verify, models, embed_model, as_json)
+        options = {"runs": models, "embed": embed_model, "verify": verify, "fast": fast, "workers": workers}
+        _compress_any(paths, output, options, as_json)
 
 
-def _compress_any(
-    paths: tuple[str, ...], output: Path, verify: bool, models: tuple[Path, ...], embed: bool, as_json: bool
-) -> None:
+def _compress_any(paths: tuple[str, ...], output: Path, options: dict[str, Any], as_json: bool) -> None:
     from codelength.archive.describe import describe, size_line
     from codelength.archive.pack import pack
 
     start = time.perf_counter()
-    pack(paths, output, runs=models, embed=embed, verify=verify, progress=_byte_progress)
+    pack(paths, output, progress=_byte_progress, **options)
+    verify = options["verify"]
     _say(f"compressed{' and verified' if verify else ''} in {time.perf_counter() - start:.1f} s")
     record = {"file": str(output), "verified": verify, **describe(output)}
     click.echo(json.dumps(record) if as_json else size_line(record))
@@ -89,6 +98,7 @@ def _compress_with_run(
     verify: bool,
     chunk: int | None,
     pairs: tuple[str, ...],
+    workers: int | None,
     as_json: bool,
 ) -> None:
     import numpy as np
@@ -119,13 +129,14 @@ def _compress_with_run(
         name=opened.name,
         layout=items.layout.to_json(),
         chunk=chunk or (MAX_CHUNK_ITEMS if items.layout.kind in ("files", "wav") else DEFAULT_CHUNK),
+        workers=workers,
         progress=_progress,
     )
     _say(f"encoded {len(items.x)} items in {time.perf_counter() - start:.1f} s")
     archive = Archive(content)
     if verify:
         start = time.perf_counter()
-        same = np.array_equal(archive.decode(model, model_sha256=model_sha256), items.x)
+        same = np.array_equal(archive.decode(model, model_sha256=model_sha256, workers=workers), items.x)
         if not (same and all(np.array_equal(v, conditions[k]) for k, v in archive.conditions().items())):
             raise CodecError("the file decodes to other integers than went in; nothing was written. Please report this")
         _say(f"verified in {time.perf_counter() - start:.1f} s: it decodes to the same integers")

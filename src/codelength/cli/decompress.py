@@ -13,7 +13,8 @@ import click
 @click.option("--run", type=click.Path(path_type=Path), help="Run whose model coded the file.")
 @click.option("--items", default=":", show_default=True, help="Which items: 7, 10:20, :5 or 100:.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-def command(file: Path, output: Path, run: Path | None, items: str, overwrite: bool) -> None:
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode at once; the number of cores without it.")
+def command(file: Path, output: Path, run: Path | None, items: str, overwrite: bool, workers: int | None) -> None:
     """Restore the items of FILE: images as PNG, arrays as .npy, other files as they were.
 
     The file names the model it was coded with; give the run that holds it with --run, unless the model ships with the program
@@ -29,7 +30,7 @@ def command(file: Path, output: Path, run: Path | None, items: str, overwrite: b
     if is_archive_file(file):
         runs = () if run is None else (run,)
         chosen = parse_items(items, len(OpenArchive(file).directory.entries))
-        _report(unpack(file, output, chosen, runs=runs, overwrite=overwrite))
+        _report(unpack(file, output, chosen, runs=runs, overwrite=overwrite, workers=workers))
         return
     archive = Archive(file)
     header = archive.header
@@ -39,7 +40,8 @@ def command(file: Path, output: Path, run: Path | None, items: str, overwrite: b
             "does not hold it; give --run RUN"
         )
     model, model_sha256 = load_coder(load_run(run), dtype_of(header))
-    _report(write_items(archive, model, model_sha256, output, parse_items(items, header.items), overwrite=overwrite))
+    chosen = parse_items(items, header.items)
+    _report(write_items(archive, model, model_sha256, output, chosen, overwrite=overwrite, workers=workers))
 
 
 def _report(written: list[Path]) -> None:

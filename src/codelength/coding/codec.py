@@ -21,6 +21,7 @@ from codelength.coding import autoregressive
 from codelength.coding.conditions import checked_conditions, decode_conditions, encode_conditions
 from codelength.coding.container import MAX_CHUNK_ITEMS, Chunk, Container, Fingerprint, Header, write_container
 from codelength.coding.machine import machine_class, require_machine
+from codelength.coding.parallel import in_order
 from codelength.coding.registry import CODECS, Codec, codec_of
 from codelength.errors import CodecError, UsageError
 from codelength.models.base import LikelihoodModel
@@ -80,6 +81,7 @@ def compress(
     chunk: int = DEFAULT_CHUNK,
     batch: int | None = None,
     threads: int = autoregressive.DEFAULT_THREADS,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> bytes:
     """The file that holds x.
@@ -94,6 +96,7 @@ def compress(
         chunk: Items a chunk. Any chunk decodes alone; each costs about 24 bytes, and small ones decode slowly.
         batch: Items in lockstep; those of a chunk without it.
         threads: Threads of the arithmetic, also when decoding.
+        workers: Chunks coded at once, where the codec allows it; PyTorch's number of threads without it. Changes no byte.
         progress: Called after each chunk.
 
     Raises:
@@ -124,14 +127,19 @@ def compress(
         conditions=tuple(given),
     )
 
+    def coded(start: int) -> tuple[np.ndarray, bytes]:
+        part = data[start : start + chunk]
+        told = {name: values[start : start + chunk] for name, values in given.items()}
+        stream = codec.encode(model, part, batch=header.batch, threads=header.threads, **_tensors(told))
+        return part.numpy(), encode_conditions(told, classes) + stream
+
     def chunks() -> Iterator[tuple[np.ndarray, bytes]]:
-        for start in range(0, len(x), chunk):
-            part = data[start : start + chunk]
-            told = {name: values[start : start + chunk] for name, values in given.items()}
-            stream = codec.encode(model, part, batch=header.batch, threads=header.threads, **_tensors(told))
-            yield part.numpy(), encode_conditions(told, classes) + stream
+        done = 0
+        for part, payload in in_order(coded, range(0, len(x), chunk), workers if codec.parallel else 1):
+            yield part, payload
+            done += len(part)
             if progress:
-                progress(start + len(part), len(x))
+                progress(done, len(x))
 
     return write_container(header, chunks())
 
@@ -193,11 +201,17 @@ class Archive:
         return codec
 
     def chunks(
-        self, model: LikelihoodModel, items: slice = slice(None), *, model_sha256: str | None = None
+        self,
+        model: LikelihoodModel,
+        items: slice = slice(None),
+        *,
+        model_sha256: str | None = None,
+        workers: int | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Decode the chunks that hold `items`: (index of its first item, integers (n, *shape)) for each.
 
-        Only integers whose hash is that of the encoded ones come out.
+        Only integers whose hash is that of the encoded ones come out. `workers` chunks are decoded at once where the codec allows it
+        (PyTorch's number of threads without it); a few chunks are held at a time.
 
         Raises:
             CodecError: Another model or machine, or damage.
@@ -206,8 +220,8 @@ class Archive:
         start, stop, _ = items.indices(self.header.items)
         fingerprint = Fingerprint((self.header.items, *self.header.space.sizes))
         wanted = [c for c in self.container.chunks if c.start < stop and start < c.start + c.items]
-        for chunk in wanted:
-            x = self._decode(codec, model, chunk)
+        decoded = in_order(lambda chunk: self._decode(codec, model, chunk), wanted, workers if codec.parallel else 1)
+        for chunk, x in zip(wanted, decoded, strict=True):
             fingerprint.update(x)
             if chunk is wanted[-1] and len(wanted) == len(self.container.chunks):
                 self._check(fingerprint)
@@ -215,10 +229,15 @@ class Archive:
             yield first, x[first - chunk.start : last - chunk.start]
 
     def decode(
-        self, model: LikelihoodModel, items: slice = slice(None), *, model_sha256: str | None = None
+        self,
+        model: LikelihoodModel,
+        items: slice = slice(None),
+        *,
+        model_sha256: str | None = None,
+        workers: int | None = None,
     ) -> np.ndarray:
-        """All integers of `items`, (n, *shape), in the type they came in."""
-        parts = [x for _, x in self.chunks(model, items, model_sha256=model_sha256)]
+        """All integers of `items`, (n, *shape), in the type they came in; see `chunks`."""
+        parts = [x for _, x in self.chunks(model, items, model_sha256=model_sha256, workers=workers)]
         return np.concatenate([np.zeros((0, *self.header.space.sizes), dtype=self.dtype), *parts])
 
     @property

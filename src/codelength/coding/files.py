@@ -188,6 +188,7 @@ def write_items(
     items: slice = slice(None),
     *,
     overwrite: bool = False,
+    workers: int | None = None,
 ) -> list[Path]:
     """Decode items into files of `folder`: images as PNG, an array as .npy. Every file is whole or absent.
 
@@ -200,6 +201,7 @@ def write_items(
         folder: Where to write; made if it is missing.
         items: Which items.
         overwrite: Replace files that exist.
+        workers: Chunks decoded at once; see `Archive.chunks`.
 
     Returns:
         The files written, in the items' order.
@@ -222,7 +224,7 @@ def write_items(
         raise CodecError(f"{taken[0]} exists; choose another folder or give --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     if layout.kind == "array":
-        x = archive.decode(model, items, model_sha256=model_sha256)
+        x = archive.decode(model, items, model_sha256=model_sha256, workers=workers)
         write_atomically(targets[0], npy_bytes(layout.from_nchw(x)))
     elif joined:
         from codelength.data.audio import wav_header
@@ -237,7 +239,7 @@ def write_items(
             )
             start += size
     else:
-        for start, x in archive.chunks(model, items, model_sha256=model_sha256):
+        for start, x in archive.chunks(model, items, model_sha256=model_sha256, workers=workers):
             for path, pixels in zip(targets[start : start + len(x)], x, strict=True):
                 write_atomically(path, png_bytes(pixels))
     for path, values in told.items():

@@ -30,8 +30,8 @@ from codelength.models.base import LikelihoodModel
 
 CODEC = "integer/1"
 SHARE_BITS = 24
-IMAGES_AT_ONCE = 16
-"""Images that the encoder scores in one parallel pass; changes no byte."""
+IMAGES_AT_ONCE = 4
+"""Images that the encoder scores in one parallel pass: few enough for the processor's cache; changes no byte."""
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 _WHOLE = float(2**SHARE_BITS)
@@ -132,13 +132,24 @@ def encode(
         for start in range(0, len(x), batch):
             stop = start + batch
             given = {name: value[start:stop] for name, value in conditions.items()}
-            for symbols, tables in _coding_order(model, levels[start:stop], given):
-                coder.encode(symbols, _FAMILY, tables)
+            for coded in _coding_order(model, levels[start:stop], given):
+                _code(coder, coded)
     return np.asarray(coder.get_compressed(), dtype="<u4").tobytes()
 
 
-def _coding_order(model: Any, levels: Tensor, conditions: dict[str, Tensor]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Binary symbols and tables of a lockstep batch in the order of the stream."""
+def _code(coder: Any, coded: np.ndarray) -> None:
+    """Binary symbols into the stream, as `decisions` holds them."""
+    shares = (coded & (2**SHARE_BITS - 1)).astype(np.float64)
+    coder.encode((coded >> SHARE_BITS).astype(np.int32), _FAMILY, _tables(shares))
+
+
+def _decoded(decoder: Any, shares: np.ndarray) -> np.ndarray:
+    """Binary symbols out of the stream."""
+    return np.asarray(decoder.decode(_FAMILY, _tables(shares)))
+
+
+def _coding_order(model: Any, levels: Tensor, conditions: dict[str, Tensor]) -> Iterator[np.ndarray]:
+    """Binary symbols of a lockstep batch in the order of the stream, as `decisions` holds them."""
     made = _all_decisions(model, levels, conditions)
     first = 0
     for positions in model.schedule:
@@ -147,10 +158,7 @@ def _coding_order(model: Any, levels: Tensor, conditions: dict[str, Tensor]) -> 
             for halving in channel[..., first:last]:  # (n, S)
                 coded = halving[halving >= 0] if halving.min() < 0 else halving.ravel()
                 if coded.size:
-                    yield (
-                        (coded >> SHARE_BITS).astype(np.int32),
-                        _tables((coded & (2**SHARE_BITS - 1)).astype(np.float64)),
-                    )
+                    yield coded
         first = last
 
 
@@ -222,7 +230,7 @@ def _decode_channel(channel: IntegerChannel, decoder: Any) -> Tensor:
     for _ in range(halvings.count):
         shares = halvings.shares()
         try:
-            upper = decoder.decode(_FAMILY, _tables(shares.numpy().ravel()))
+            upper = _decoded(decoder, shares.numpy().ravel())
         except (AssertionError, ValueError) as error:
             raise CodecError(
                 "the stream does not fit the model: the file is damaged; restore it from a copy"

@@ -51,6 +51,8 @@ class Codec:
         accepts: Whether it codes this model.
         portable: Whether any machine computes the same codes: then the file names no machine class.
         nats: (model, x, batch) -> −log P of what is coded, nats, where that is not the sum of the items' own.
+        parallel: Whether several chunks may be coded at once by threads that share the model: calls keep nothing in it, and
+            codes do not depend on the number of threads.
     """
 
     encode: Encode
@@ -59,6 +61,7 @@ class Codec:
     accepts: Callable[[LikelihoodModel], bool]
     portable: bool = False
     nats: Callable[[LikelihoodModel, np.ndarray, int], float] | None = None
+    parallel: bool = False
 
 
 class Registry(Mapping[str, Codec]):
@@ -95,7 +98,12 @@ def _integers(model: LikelihoodModel) -> bool:
 CODECS = Registry(
     {
         integer_codec.CODEC: Codec(
-            integer_codec.encode, integer_codec.decode, integer_codec.lockstep_batch, _integers, portable=True
+            integer_codec.encode,
+            integer_codec.decode,
+            integer_codec.lockstep_batch,
+            _integers,
+            portable=True,
+            parallel=True,
         ),
         sequence_codec.CODEC: Codec(
             sequence_codec.encode,
