@@ -93,6 +93,14 @@ def test_folding_is_one_to_one(levels: int) -> None:
     np.testing.assert_array_equal(_bit_length(e), [int(v).bit_length() for v in e])
 
 
+def test_counts_hold_any_number_of_places_at_once() -> None:
+    x = np.zeros((40_000, 1, 1, 1), dtype=np.uint8)
+    np.testing.assert_array_equal(decode_planes(encode_planes(x, 256), x.shape, 256), x)
+    x = np.zeros((40_000, 1, 1, 2), dtype=np.uint8)
+    x[::100, 0, 0, 1] = 3
+    np.testing.assert_array_equal(decode_planes(encode_planes(x, 256), x.shape, 256), x)
+
+
 def test_wavefronts_hold_every_site_once() -> None:
     sites = [place for t in range(9 + 3 * 6) for place in zip(*wavefront(t, 7, 9, 3), strict=True)]
     assert sorted(sites) == [(row, column) for row in range(7) for column in range(9)]

@@ -30,9 +30,8 @@ def damaged_copies(content: bytes, other: bytes, count: int, seed: int = 0) -> I
     """`count` damaged copies: bits flipped, cut, bytes inserted or zeroed, spliced with `other`, and directories rewritten under a right seal,
     with lies about chunks or with the hash of another model."""
     rng = np.random.default_rng(seed)
-    kinds = (_flip, _cut, _insert, _zero, _splice, _crafted, _other_model)
     for index in range(count):
-        yield kinds[index % len(kinds)](content, other, rng)
+        yield KINDS[index % len(KINDS)](content, other, rng)
 
 
 def outcome(copy: bytes, original: list[bytes], scratch: Path) -> str:
@@ -82,7 +81,7 @@ def _crafted(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     value = values[int(rng.integers(len(values)))]
     key = ["shape", "levels", "bytes", "crc", "codec", "model", "digest", "size"][int(rng.integers(8))]
     if key == "size":
-        chunk["shape"][int(rng.integers(len(chunk["shape"])))] = value
+        chunk["shape"][int(rng.integers(len(chunk["shape"])))] = 2**11 if value == 2**16 else value
     elif key == "codec":
         chunk["codec"] = ["planes/1", "window/1", "window/2", "bytes/1", "none/9"][int(rng.integers(5))]
         chunk["levels"] = value if rng.random() < 0.5 else chunk["levels"]
@@ -98,6 +97,10 @@ def _other_model(content: bytes, other: bytes, rng: np.random.Generator) -> byte
     for model in fields["models"]:
         model["sha256"] = [known for known in hashes if known != model["sha256"]][int(rng.integers(len(hashes) - 1))]
     return _sealed(content, fields, start)
+
+
+# Twenty copies: what passes the checksums, and so is decoded, takes most of the time.
+KINDS = 3 * (_flip, _cut, _insert, _zero, _splice) + 4 * (_crafted,) + (_other_model,)
 
 
 def _fields(content: bytes) -> tuple[dict[str, Any], int]:
@@ -156,15 +159,16 @@ def _write_files(base: Path) -> list[str]:
     import imagecodecs
 
     rng = np.random.default_rng(0)
-    smooth = rng.normal(0, 6, (14, 14, 3)).cumsum(0).cumsum(1) / 3 + rng.normal(0, 2, (14, 14, 1)) + 128
-    ramp = (np.indices((16, 16)).sum(0) * 4 + rng.integers(0, 4, (16, 16))).astype(np.uint8)
+    smooth = rng.normal(0, 6, (9, 9, 3)).cumsum(0).cumsum(1) / 3 + rng.normal(0, 2, (9, 9, 1)) + 128
+    ramp = (np.indices((9, 9)).sum(0) * 4 + rng.integers(0, 4, (9, 9))).astype(np.uint8)
+    coarse = ramp // 16 * 16
     contents = {
-        "grey.png": imagecodecs.png_encode(ramp),
-        "rgb.png": imagecodecs.png_encode(np.stack([ramp, ramp // 2, ramp // 3], -1)),
-        "smooth.png": imagecodecs.png_encode(smooth.clip(0, 255).astype(np.uint8)),
-        "grey16.png": imagecodecs.png_encode(ramp.astype(np.uint16) * 99),
         "text.txt": b"one fish two fish red fish blue fish " * 8,
         "empty": b"",
+        "grey.png": imagecodecs.png_encode(coarse),
+        "rgb.png": imagecodecs.png_encode(np.stack([coarse, coarse // 2, coarse // 3], -1)),
+        "grey16.png": imagecodecs.png_encode(ramp.astype(np.uint16) * 99),
+        "smooth.png": imagecodecs.png_encode(smooth.clip(0, 255).astype(np.uint8)),
     }
     for name, content in contents.items():
         (base / name).write_bytes(content)

@@ -63,11 +63,12 @@ class Mixer:
     def __init__(self, contexts: int, table_bits: int, sets: int, *, keep: int, rate: int = 6) -> None:
         self._shift = np.uint64(64 - table_bits)
         self._offset = (np.arange(contexts, dtype=np.int64) << table_bits)[:, None]
-        self._counts = np.zeros(2 * contexts << table_bits, dtype=np.int16)
+        # Before they are cut to MAX_COUNT, counts grow by as many places as are coded at once.
+        self._counts = np.zeros(2 * contexts << table_bits, dtype=np.int32)
         self._weights = np.full((sets, contexts), int(1.3 * 2**WEIGHT_BITS) // contexts, dtype=np.int64)
         self._rate = rate
         count = np.arange(MAX_COUNT + 2, dtype=np.int64)
-        self._after_other = np.where(count > keep, (count + keep) // 2, count).astype(np.int16)
+        self._after_other = np.where(count > keep, (count + keep) // 2, count).astype(np.int32)
 
     def code(self, coder: BitCoder, hashes: np.ndarray, chosen: int, bits: np.ndarray | None) -> np.ndarray:
         """Code one decision at each of n places and learn from it.

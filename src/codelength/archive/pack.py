@@ -20,7 +20,7 @@ from codelength.archive.container import ArchiveWriter, Entry, ModelReference
 from codelength.archive.models import QUICK, ImageModel, models_for, pack_model
 from codelength.archive.plane_codec import encode_planes
 from codelength.archive.reading import Content, list_files, read_content
-from codelength.archive.window_codec import encode_window
+from codelength.archive.window_codec import NUMBERS_PER_BYTE, encode_window
 from codelength.errors import CodecError
 
 CHUNK_SITES = 2**20
@@ -121,9 +121,14 @@ class Packer:
         known: list[Method] = list(models_for(x.shape[1], levels, self.runs)) if x.size else []
         if self.fast:
             quick = [model for model in known if model is not None and model.name in QUICK]
-            return quick[0] if quick and not self.runs else known[0] if self.runs and known else None
+            chosen = known[0] if self.runs and known else quick[0] if quick else None
+            sample = _sample(x)
+            return None if sample.size > NUMBERS_PER_BYTE * len(self._encode(sample, levels, chosen)) // 4 else chosen
         sample = _sample(x)
-        return min([None, *known], key=lambda method: len(self._encode(sample, levels, method)))
+        sizes = [len(self._encode(sample, levels, method)) for method in [None, *known]]
+        best = sizes.index(min(sizes))
+        # What is nearly constant is left to the planes: readers refuse so many numbers a byte of a network.
+        return None if sample.size > NUMBERS_PER_BYTE * sizes[best] // 4 else [None, *known][best]
 
     def _encode(self, x: np.ndarray, levels: int, method: Method) -> bytes:
         return encode_planes(x, levels) if method is None else encode_window(method.model, x, self.workers)
@@ -254,14 +259,15 @@ def _levels(content: Content) -> int:
 
 
 def _sample(x: np.ndarray) -> np.ndarray:
-    """Evenly spaced images, or the middle rows of a few large ones, of about SAMPLE_SITES sites."""
+    """Evenly spaced images, or the middle of a few large ones, of about SAMPLE_SITES sites."""
     count, _, height, width = x.shape
     if count * height * width <= 2 * SAMPLE_SITES:
         return x
-    rows = min(height, max(64, SAMPLE_SITES // width))
-    images = max(1, SAMPLE_SITES // (rows * width))
-    top = (height - rows) // 2
-    return x[:: -(-count // images), :, top : top + rows]
+    columns = min(width, SAMPLE_SITES // min(height, 64))
+    rows = min(height, SAMPLE_SITES // columns)
+    images = max(1, SAMPLE_SITES // (rows * columns))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return x[:: -(-count // images), :, top : top + rows, left : left + columns]
 
 
 def _verify(archive: Path, files: list[tuple[str, Path]], runs: tuple[Path, ...], workers: int | None) -> None:

@@ -47,8 +47,8 @@ def wavefront(time: int, height: int, width: int, slope: int) -> tuple[np.ndarra
 def _code(coder: BitCoder, x: np.ndarray | None, shape: tuple[int, ...], levels: int) -> np.ndarray:
     count, channels, height, width = shape
     # (C, N, H + 2, W + 4): a margin above and to both sides, zeros, the same for both ends.
-    padded = np.zeros((channels, count, height + MARGIN, width + 2 * MARGIN), dtype=np.int64)
-    lengths = np.zeros_like(padded)
+    padded = np.zeros((channels, count, height + MARGIN, width + 2 * MARGIN), dtype=np.uint16)
+    lengths = np.zeros(padded.shape, dtype=np.uint8)
     mixer = Mixer(CONTEXTS, min(18, max(8, (4 * count * channels * height * width).bit_length())), 64, keep=30)
     for time in range(width + SLOPE * (height - 1) if count * height * width else 0):
         rows, columns = wavefront(time, height, width, SLOPE)
@@ -61,7 +61,7 @@ def _code(coder: BitCoder, x: np.ndarray | None, shape: tuple[int, ...], levels:
             args = padded[channel], lengths[channel], at, levels, channel, before, missed
             before, missed = _code_sites(coder, mixer, known, *args)
     inside = padded[:, :, MARGIN:, MARGIN : MARGIN + width] if width else padded[:, :, MARGIN:, :0]
-    return np.ascontiguousarray(inside.swapaxes(0, 1))
+    return inside.swapaxes(0, 1).astype(np.int64, order="C")
 
 
 def _code_sites(
@@ -78,8 +78,9 @@ def _code_sites(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Code one channel at some sites; returns its values and how far the prediction missed them."""
     image, row, column = at
-    west, north = plane[image, row, column - 1], plane[image, row - 1, column]
-    corner, east = plane[image, row - 1, column - 1], plane[image, row - 1, column + 1]
+    north, west, corner, east = (
+        plane[image, row + up, column + aside].astype(np.int64) for up, aside in ((-1, 0), (0, -1), (-1, -1), (-1, 1))
+    )
     # On the first row only the west is known, in the first column only the north.
     top, left = row == MARGIN, column == MARGIN
     north, corner = np.where(top, west, north), np.where(top, west, np.where(left, north, corner))
@@ -88,7 +89,7 @@ def _code_sites(
     edge = np.where(corner >= high, low, np.where(corner <= low, high, north + west - corner))
     prediction = (edge + missed).clip(0, levels - 1)
     activity = _log(np.abs(west - corner) + np.abs(north - corner) + np.abs(north - east))
-    around = lengths[image, row, column - 1] * 18 + lengths[image, row - 1, column]
+    around = lengths[image, row, column - 1].astype(np.int64) * 18 + lengths[image, row - 1, column]
     slopes = _signed_log(west - corner) * 64 + _signed_log(north - corner)
     contexts = _hash(
         [
