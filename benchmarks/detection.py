@@ -118,6 +118,26 @@ def part(name: str, runs: Path, prefix: str, emoji: Path | None, record: Path) -
     return detect(runs / f"{prefix}{data}-causal_window", own, {other: odd[::4]}, 5000, regret=False)
 
 
+def table(result: dict[str, Any]) -> str:
+    """The AUROCs as a Markdown table: a row a score, a column a pair of data sets."""
+    columns = [(name, odd) for name in PARTS if name in result for odd in result[name]["auroc"]]
+    scores = sorted({s for n, odd in columns for s in result[n]["auroc"][odd]} - {"images"}, key=_place)
+    lines = ["| score | " + " | ".join(f"{n.replace('-regret', ' (VAE)')} / {odd}" for n, odd in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for score in scores:
+        cells = []
+        for name, odd in columns:
+            found = result[name]["auroc"][odd].get(score)
+            cells.append("–" if found is None else f"{found['value']:.3f} ({found['low']:.3f}–{found['high']:.3f})")
+        lines.append(f"| `{score}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _place(score: str) -> tuple[int, str]:
+    order = ("likelihood", "typicality", "complexity", "ratio", REGRET, "joint")
+    return (order.index(score) if score in order else order.index("complexity"), score)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -131,6 +151,7 @@ def main() -> None:
     for name in options.part or PARTS:
         result[name] = part(name, options.runs, options.prefix, options.emoji, options.cifar10)
         options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result))
 
 
 if __name__ == "__main__":

@@ -158,6 +158,7 @@ def test_scoring_finds_noise_and_constant_images_where_likelihood_does_not(fitte
     assert next(iter(scored.scores)) == "joint"
     written = scored.to_json()
     assert written["num_flagged"] == scored.flagged.sum()
+    assert written["flagged_if_clean_interval"] == false_positive_interval(0.05, 120, 300)
     assert [item["p_value"] for item in written["items"]] == sorted(item["p_value"] for item in written["items"])
     with pytest.raises(UsageError, match="Known"):
         score_items(model, Split(clean), calibration, by="regret")

@@ -108,7 +108,7 @@ def test_images_of_other_shapes_are_refused(run, tmp_path, capsys):
 
 def test_teach_modes_draws_and_judges_every_fit(tmp_path, capsys):
     figure = tmp_path / "modes.png"
-    assert main(["teach", "modes", "--steps", "3", "-o", str(figure), "--json"]) == 0
+    assert main(["teach", "modes", "--steps", "2", "-o", str(figure), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {"forward_kl", "reverse_kl", "operator", "implicit_mmd", "unnormalized_ksd"} <= {
         r["fitted_by"] for r in rows

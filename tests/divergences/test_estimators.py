@@ -14,6 +14,7 @@ from codelength.divergences import (
     gaussians,
     median_bandwidth,
     planar_density,
+    tables,
 )
 from codelength.divergences.planar import isotropic_mixture
 from codelength.errors import UsageError
@@ -167,3 +168,24 @@ def test_wrong_calls_are_refused():
         estimators.renyi(*densities(x, y)[2:], 1)
     with pytest.raises(UsageError, match="n >= 4"):
         estimators.ksd_squared(x[:3], x[:3], KERNEL)
+
+
+def test_estimates_of_discrete_tables():
+    generator = torch.Generator().manual_seed(8)
+    p, q = (torch.rand(6, generator=generator, dtype=torch.float64).softmax(0) ** 2 for _ in range(2))
+    p, q = p / p.sum(), q / q.sum()
+    x, y = (torch.multinomial(t, 20_000, replacement=True, generator=generator) for t in (p, q))
+    at_p, at_q = (p.log()[x], q.log()[x]), (p.log()[y], q.log()[y])
+    found = {
+        "kl": (estimators.kl(*at_p), tables.kl(p, q)),
+        "jensen_shannon": (estimators.jensen_shannon(*at_p, *at_q), tables.jensen_shannon(p, q)),
+        "chi_squared": (estimators.chi_squared(*at_q), tables.chi_squared(p, q)),
+        "renyi": (estimators.renyi(*at_q, 2.0), tables.renyi(p, q, 2.0)),
+        "amari": (estimators.amari(*at_q, -1.0), tables.amari(p, q, -1.0)),
+        "bregman": (estimators.bregman(*at_q, "itakura_saito"), tables.bregman(p, q, "itakura_saito")),
+    }
+    for name, (estimate, exact) in found.items():
+        assert estimate.value == pytest.approx(float(exact), abs=4 * estimate.standard_error), name
+        assert estimate.standard_error < 0.2 * float(exact), name
+    with pytest.raises(UsageError, match="2 points or more"):
+        estimators.kl(p.log()[:1], q.log()[:1])

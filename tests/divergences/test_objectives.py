@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from codelength.divergences import Gaussian, GaussianKernel, Grid, gaussians, objectives
+from codelength.divergences import Gaussian, GaussianKernel, Grid, gaussians, objectives, planar_data
 from codelength.divergences.experiment import METHODS, GaussianModel, fit, judge
 from codelength.divergences.frechet import frechet_blindness
 from codelength.divergences.planar import isotropic_mixture, planar_density, three_modes
@@ -174,3 +174,13 @@ def test_planar_densities_integrate_to_1_and_their_samples_have_their_entropy(na
 def test_unknown_planar_density_is_refused():
     with pytest.raises(UsageError, match="did you mean 'pinwheel'"):
         planar_density("pinwheels")
+
+
+def test_planar_data_sets_are_real_and_a_function_of_the_seed():
+    from codelength.training.batches import is_real
+
+    data = planar_data("two_moons", (300, 40, 50), seed=1)
+    assert [len(data.split(name)) for name in ("train", "validation", "test")] == [300, 40, 50]
+    assert is_real(data.split("train"))
+    assert data.split("train").fingerprint() == planar_data("two_moons", (300, 40, 50), 1).split("train").fingerprint()
+    assert data.split("train").x[0].tolist() != planar_data("two_moons", (300, 40, 50), 2).split("train").x[0].tolist()

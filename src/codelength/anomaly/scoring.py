@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from codelength.anomaly.calibration import Calibration
-from codelength.anomaly.conformal import check_rate
+from codelength.anomaly.conformal import check_rate, false_positive_interval
 from codelength.anomaly.lengths import MODEL, measure_lengths
 from codelength.anomaly.regret import latent_regret
 from codelength.anomaly.scores import DEFAULT_SCORE
@@ -56,11 +56,17 @@ class Scored:
         """Whether p <= rate, (N,)."""
         return self.p_values[self.by] <= self.rate
 
+    @property
+    def expected_if_clean(self) -> tuple[float, float]:
+        """95% interval of the share flagged if all items were clean."""
+        return false_positive_interval(self.rate, self.calibration, len(self.items))
+
     def to_json(self) -> dict[str, Any]:
         """Everything, the most surprising item first."""
         return {
             "score": self.by,
             "false_positive_rate": self.rate,
+            "flagged_if_clean_interval": self.expected_if_clean,
             "num_items": len(self.items),
             "num_flagged": int(self.flagged.sum()),
             "num_calibration": self.calibration,

@@ -177,10 +177,10 @@ def _print(scored: Scored, top: int, as_json: bool) -> None:
         ]
         cells += [f"{scored.bits_per_dim[i]:.3f}", *(f"{values[i]:.1f}" for values in scored.scores.values())]
         click.echo("\t".join(map(str, cells)))
-    flagged = int(scored.flagged.sum())
+    flagged, (low, high) = int(scored.flagged.sum()), scored.expected_if_clean
     click.echo(
         f"{flagged} of {len(scored.items)} flagged by {scored.by} at a false-positive rate of {scored.rate:g}, "
-        f"against {scored.calibration} clean items",
+        f"against {scored.calibration} clean items; were all clean, {low:.1%} to {high:.1%} would be (95%)",
         err=True,
     )
 

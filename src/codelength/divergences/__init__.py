@@ -17,7 +17,7 @@ from codelength.divergences.kernels import (
     PolynomialKernel,
     median_bandwidth,
 )
-from codelength.divergences.planar import PlanarDensity, planar_density, planar_points
+from codelength.divergences.planar import PlanarDensity, planar_data, planar_density, planar_points
 from codelength.divergences.tests_of_fit import ksd_p_value, mmd_p_value
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "ksd_p_value",
     "median_bandwidth",
     "mmd_p_value",
+    "planar_data",
     "planar_density",
     "planar_points",
 ]

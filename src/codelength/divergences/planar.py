@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codelength.data.dataset import SPLITS, DataSet, Split
 from codelength.errors import UsageError, unknown_name
 from codelength.randomness import make_generator
+from codelength.space import Space
 
 
 class PlanarDensity(ABC):
@@ -213,3 +215,17 @@ def planar_density(name: str) -> PlanarDensity:
 def planar_points(name: str, n: int, seed: int = 0) -> np.ndarray:
     """n points of a known density, (n, 2) float64, a function of (name, n, seed)."""
     return planar_density(name).sample(n, make_generator(seed, "planar", name)).numpy()
+
+
+def planar_data(name: str, sizes: tuple[int, int, int] = (10_000, 1_000, 1_000), seed: int = 0) -> DataSet:
+    """A data set of a known density: points (n, 2), float32, in splits of these sizes drawn independently.
+
+    The data are real, so that they are for densities and have no bits/dim; the levels of their space mean nothing.
+
+    >>> planar_data("pinwheel", (50, 10, 10)).split("train").batch(slice(0, 5)).dtype
+    torch.float32
+    """
+    points = planar_points(name, sum(sizes), seed).astype(np.float32)
+    parts = np.split(points, np.cumsum(sizes)[:-1])
+    splits = {split: Split(part) for split, part in zip(SPLITS, parts, strict=True)}
+    return DataSet(name, Space("vector", (2,), 2), splits, licence="none needed", source=f"drawn with seed {seed}")
