@@ -21,6 +21,7 @@ from torch import Tensor
 from codelength.divergences import GaussianKernel, InverseMultiquadric, ksd_p_value, median_bandwidth, mmd_p_value
 
 N, REPETITIONS, DRAWS, LEVEL, SHARE, SHIFT = 500, 1000, 200, 0.05, 0.1, 3.0
+TESTS = ("mmd gaussian", "mmd imq", "ksd imq")
 
 
 def sample(dims: int, contamination: float, generator: torch.Generator) -> Tensor:
@@ -51,12 +52,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/divergence_tests.json"))
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    parser.add_argument("--test", choices=TESTS, action="append", help="By default all.")
+    parser.add_argument("--dims", type=int, action="append", help="By default 1 and 2.")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for test in ("mmd gaussian", "mmd imq", "ksd imq"):
-        for dims in (1, 2):
-            generator = torch.Generator().manual_seed(dims)
+    for test in options.test or TESTS:
+        for dims in options.dims or (1, 2):
+            generator = torch.Generator().manual_seed(dims + options.seed)
             started = time.process_time()
             null = [p_value(test, sample(dims, 0.0, generator), generator) for _ in range(options.repetitions)]
             other = [p_value(test, sample(dims, SHARE, generator), generator) for _ in range(options.repetitions)]
@@ -64,6 +68,7 @@ def main() -> None:
                 {
                     "test": test,
                     "dims": dims,
+                    "seed": options.seed,
                     "n": N,
                     "repetitions": options.repetitions,
                     "level": LEVEL,
