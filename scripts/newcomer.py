@@ -56,7 +56,8 @@ def walk(folder: Path, steps: int | None, install: bool) -> list[dict[str, objec
         words = shlex.split(line)
         if steps is not None and words[1] == "train":
             words += ["--set", f"training.steps={steps}"]
-        program = [sys.executable, "-m", "codelength.cli.main", *words[1:]] if words[0] == "codelength" else words
+        module = "codelength.cli.main" if words[0] == "codelength" else words[0]  # pip of the same Python
+        program = [sys.executable, "-m", module, *words[1:]]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(program, cwd=folder, text=True, capture_output=True, env=os.environ)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -100,6 +101,8 @@ def main() -> int:
             make_images(folder / "mine")
         else:
             shutil.copytree(given.images, folder / "mine")
+        if given.install:
+            (folder / "codelength").symlink_to(ROOT)
         timed = walk(folder, given.steps, given.install)
         result = {
             "command": " ".join(["python", "scripts/newcomer.py", *sys.argv[1:]]),

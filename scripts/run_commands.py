@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,16 +58,19 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         words = [
             word for i, word in enumerate(words) if word != "--set" or (i + 1 < len(words) and "=" in words[i + 1])
         ]
+        shutil.rmtree(folder / words[words.index("--out") + 1], ignore_errors=True)
     program = [sys.executable, "-m", "codelength.cli.main", *words[1:]]
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
 
 
-def prepare(folder: Path) -> None:
-    """The files and runs that the pages speak of."""
+def prepare(folder: Path, page: str) -> None:
+    """The files and runs that a page speaks of."""
     for name in ("mine", "photos", "holiday"):
         make_images(folder / name, side=64 if name == "photos" else 32, count=60 if name == "photos" else 30)
     (folder / "notes.txt").write_text("notes\n" * 100)
     for out, recipe in RUNS.items():
+        if out not in page:
+            continue
         for words in (
             ["codelength", "train", recipe, "--out", out],
             ["codelength", "evaluate", out, "--split", "test"],
@@ -85,7 +89,7 @@ def main(arguments: list[str]) -> int:
             continue
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            prepare(folder)
+            prepare(folder, page.read_text())
             for words in wanted:
                 start, done = time.perf_counter(), run(words, folder)
                 count += 1
