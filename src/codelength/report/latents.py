@@ -16,12 +16,16 @@ from codelength.randomness import make_generator
 from codelength.report.collect import Group, Measured
 from codelength.report.page import Block, Cell, Column, Note, Table
 from codelength.report.pictures import choose_items
+from codelength.units import bits_per_dim
 
 ITEMS = 200
 
 COLUMNS = (
     Column("layer", "Top first."),
     Column("KL, nats", "Mean cost of the layer's latents a datum, one sample each.", numeric=True),
+    Column(
+        "bits/dim", "The same cost in bits for each number of the datum: where the bits of the bound go.", numeric=True
+    ),
     Column("active units", "Units whose posterior mean moves with the data: variance over 0.01.", numeric=True),
     Column("units", "", numeric=True),
     Column(
@@ -59,6 +63,7 @@ def _table(group: Group, m: Measured) -> list[Block]:
             [
                 Cell(use.layer),
                 Cell(f"{use.kl:.2f}", use.kl),
+                Cell(f"{bits_per_dim(use.kl, group.num_dims):.3f}", bits_per_dim(use.kl, group.num_dims)),
                 Cell(str(use.active), use.active),
                 Cell(str(use.units), use.units),
                 Cell(f"{off:.2f}", off),
