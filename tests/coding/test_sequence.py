@@ -168,3 +168,17 @@ def test_sound_is_coded_at_the_model_s_own_code_length(sound):
     assert np.array_equal(sequence_codec.decode(model, stream, len(x), batch=2).numpy(), x)
     ideal = sequence_codec.ideal_nats(model, x, 2) / np.log(2)
     assert ideal <= 8 * len(stream) <= ideal * 1.002 + 8 + 64
+
+
+def test_samples_of_a_byte_model_are_text(run):
+    out = run / "samples.txt"
+    assert main(["sample", str(run / "run"), "-n", "3", "-o", str(out), "--seed", "4"]) == 0
+    content = out.read_bytes()
+    assert content.startswith(b"--- sample 1\n")
+    assert content.count(b"--- sample ") == 3
+    assert len(content) == 3 * (len(b"--- sample 1\n") + 8 + 1)
+    first = out.read_bytes()
+    assert main(["sample", str(run / "run"), "-n", "3", "-o", str(out), "--seed", "4"]) == 0
+    assert out.read_bytes() == first
+    assert main(["sample", str(run / "run"), "-n", "3", "-o", str(run / "grid.png")]) == UsageError.exit_code
+    assert main(["sample", str(run / "run"), "-o", str(out), "--complete"]) == UsageError.exit_code

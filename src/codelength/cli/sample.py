@@ -40,7 +40,9 @@ def parse_conditions(pairs: tuple[str, ...]) -> dict[str, list[int]]:
 @click.command("sample")
 @click.argument("run", type=click.Path())
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Number of samples.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="PNG file to write.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), required=True, help="PNG file to write, of text a .txt file."
+)
 @click.option(
     "--temperature", type=click.FloatRange(0, 10), default=1.0, show_default=True, help="Below 1 draws likelier values."
 )
@@ -68,22 +70,36 @@ def command(
     columns: int | None,
     scale: int,
 ) -> None:
-    """Draw samples from the model of the folder RUN and write them as a grid of images.
+    """Draw samples from the model of the folder RUN and write them as a grid of images, or as text.
 
     Samples are drawn at random with the seed, never chosen: the grid is in drawing order. With --complete original and
     completion stand side by side; a conditional model is told the original's own class unless --condition says another.
     """
     conditions = parse_conditions(pairs)
     path = Path(output)
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"--output {output}; wanted a file name that ends in .png")
+    if path.suffix.lower() not in (".png", ".txt"):
+        raise UsageError(f"--output {output}; wanted a file name that ends in .png, of text in .txt")
 
     from codelength.report.draw import draw_samples
     from codelength.report.images import enlarge, png_bytes, tile, to_pixels
     from codelength.run import load_run, write_atomically
 
     trained = load_run(run)
+    wanted = {"image": ".png", "sequence": ".txt"}.get(trained.space.kind)
+    if path.suffix.lower() != wanted:
+        raise UsageError(
+            f"--output {output}: {trained.name} models data of kind {trained.space.kind!r}; "
+            + ("these cannot be drawn" if wanted is None else f"wanted a file name that ends in {wanted}")
+        )
     model = trained.load_model()
+    if wanted == ".txt":
+        if complete or rows is not None:
+            raise UsageError(f"{trained.name} models text; only images have rows to keep")
+        drawn = draw_samples(model, count, seed=seed, temperature=temperature, conditions=conditions)
+        write_atomically(path, _texts(trained, drawn.numpy()))
+        click.echo(f"{count} samples of {trained.name} (seed {seed}, temperature {temperature:g})", err=True)
+        click.echo(str(path))
+        return
     kept = _kept_rows(trained, complete, rows)
     originals = _originals(trained, count) if kept else None
     samples = draw_samples(
@@ -103,6 +119,26 @@ def command(
     what = f"completions below row {kept}" if kept else "samples"
     click.echo(f"{count} {what} of {trained.name} (seed {seed}, temperature {temperature:g})", err=True)
     click.echo(str(path))
+
+
+def _texts(trained: Run, tokens: np.ndarray) -> bytes:
+    """Samples of tokens as text, each under a line with its number; an end of text is a line of its own."""
+    import numpy as np
+
+    from codelength.data.vocabulary import Bytes, Vocabulary
+    from codelength.report.collect import load_run_data
+
+    found = Bytes() if trained.space.channels == ("byte",) else load_run_data(trained).vocabulary
+    if found is None:
+        raise UsageError(f"{trained.name}: the run's data have no vocabulary, so its tokens are no text")
+    vocabulary: Vocabulary = found
+    end = vocabulary.size if vocabulary.end is None else vocabulary.end
+    parts = []
+    for i, sample in enumerate(tokens):
+        parts.append(f"--- sample {i + 1}\n".encode())
+        pieces = np.split(sample, np.flatnonzero(sample == end))
+        parts.append(b"\n--- end of text\n".join(vocabulary.decode(piece[piece != end]) for piece in pieces) + b"\n")
+    return b"".join(parts)
 
 
 def _kept_rows(trained: Run, complete: bool, rows: int | None) -> int:
