@@ -35,6 +35,8 @@ _PUBLIC: dict[str, str] = {
     "FlowPP": "codelength.models.flows.flow_pp",
     "NICE": "codelength.models.flows.nice",
     "MAF": "codelength.models.flows.maf",
+    "IDF": "codelength.models.discrete_flows.idf",
+    "DiscreteFlow": "codelength.models.discrete_flows.discrete_flow",
     "VAE": "codelength.models.latent.vae",
     "HierarchicalVAE": "codelength.models.latent.hierarchical_vae",
     "IAFVAE": "codelength.models.latent.iaf_vae",

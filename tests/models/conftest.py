@@ -70,6 +70,7 @@ WAVE = {"layers": 2, "channels": 4, "skip": 5, "components": 2, "window": 2}
 TARGET = Space("vector", (1,), 6, offset=-2)
 GPT = {"layers": 2, "width": 8, "heads": 2}
 MIXED = {"pixels": "logistic_mixture", "components": 2}
+INTEGER = {"scales": 1, "growth": 4, "layers": 1, "components": 2}
 ROWS = [
     *(Row("uniform", space) for space in (GREY, COLOUR, SIGNED)),
     Row("mean_field", GREY, {"components": 2}),
@@ -169,6 +170,16 @@ ROWS = [
     Row("nice", COLOUR, {"couplings": 2, "hidden": 5, "preprocessing": "logit", "prior": "normal"}),
     Row("maf", GREY, {"layers": 2, "hidden": [6]}),
     Row("maf", SIGNED, {"layers": 2, "hidden": [6], "map": "spline", "preprocessing": "marginal"}),
+    Row("idf", GREY, INTEGER),
+    Row("idf", COLOUR, {**INTEGER, "factoring": "half", "pattern": "random", "translation_scale": 0.7}),
+    Row("idf", WIDE, {**INTEGER, "pattern": "reverse", "activation": "swish", "group_norm": True}),
+    Row("idf", SIGNED, {**INTEGER, "background": True, "rezero": True}),
+    Row("quantized", SIGNED, {"base": "idf", "options": INTEGER}),
+    Row("quantized", COLOUR, {"base": "idf", "options": {**INTEGER, "factoring": "half"}, "activations": 8}),
+    Row("discrete_flow", GREY, {"hidden": [6]}),
+    Row("discrete_flow", COLOUR, {"hidden": [6], "flow": "autoregressive", "base": "autoregressive"}),
+    Row("discrete_flow", SIGNED, {"hidden": [5, 5], "network": "sequence", "kernel": 3, "scales": False}),
+    Row("discrete_flow", BINARY, {"hidden": [5], "network": "sequence", "flow": "autoregressive", "layers": 3}),
     Row("vae", GREY, {"latents": 2, "network": "dense", "filters": 4, "components": 2}),
     Row("vae", BINARY, {"latents": 2, "network": "dense", "filters": 4}),
     Row("vae", COLOUR, {"latents": 2, "filters": 4, "downsamplings": 1, "spatial": True}),

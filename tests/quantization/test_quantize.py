@@ -167,7 +167,7 @@ def test_levels_that_do_not_exist_are_refused():
 
     channel = integer.conditionals(torch.zeros(1, 1, 4, 4, dtype=torch.long)).channel(0, torch.zeros(1, 0, 4, 4))
     with pytest.raises(CodecError, match="does not have"):
-        integer_codec._decode_channel(channel, Upwards())
+        integer_codec.decode_channel(channel, Upwards())
 
 
 def test_classes_reach_the_integer_network(train, images, split_of):

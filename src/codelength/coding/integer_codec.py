@@ -133,12 +133,13 @@ def encode(
             stop = start + batch
             given = {name: value[start:stop] for name, value in conditions.items()}
             for coded in _coding_order(model, levels[start:stop], given):
-                _code(coder, coded)
+                encode_decisions(coder, coded)
     return np.asarray(coder.get_compressed(), dtype="<u4").tobytes()
 
 
-def _code(coder: Any, coded: np.ndarray) -> None:
-    """Binary symbols into the stream, as `decisions` holds them."""
+def encode_decisions(coder: Any, coded: np.ndarray) -> None:
+    """Binary symbols into the stream, as `decisions` holds them, in the order of memory."""
+    coded = coded.ravel()
     shares = (coded & (2**SHARE_BITS - 1)).astype(np.float64)
     coder.encode((coded >> SHARE_BITS).astype(np.int32), _FAMILY, _tables(shares))
 
@@ -220,12 +221,17 @@ def _decode_batch(model: Any, decoder: Any, n: int, conditions: dict[str, Tensor
             channel = distribution.channel(c, values[:, :c])
             if not isinstance(channel, IntegerChannel):
                 raise CodecError(f"{type(model).__name__} gives {type(channel).__name__}, which has no integer counts")
-            values[:, c] = _decode_channel(channel, decoder)
+            values[:, c] = decode_channel(channel, decoder)
         positions.scatter(levels, values)
     return levels
 
 
-def _decode_channel(channel: IntegerChannel, decoder: Any) -> Tensor:
+def decode_channel(channel: IntegerChannel, decoder: Any) -> Tensor:
+    """The levels of a channel, int32 of its shape, from a range decoder.
+
+    Raises:
+        CodecError: The stream was not written with these counts.
+    """
     halvings = Halvings(channel)
     for _ in range(halvings.count):
         shares = halvings.shares()

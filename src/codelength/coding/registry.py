@@ -112,6 +112,7 @@ CODECS = Registry(
             sequence_codec.accepts,
             nats=sequence_codec.ideal_nats,
         ),
+        "integer_flow/1": "codelength.coding.flow_codec:CODEC_ENTRY",
         autoregressive.CODEC: Codec(
             autoregressive.encode, autoregressive.decode, autoregressive.lockstep_batch, _exact
         ),
@@ -135,6 +136,11 @@ def codec_of(model: LikelihoodModel) -> str:
         raise CodecError(
             f"{type(model).__name__} gives a bound or a density, no exact probability of the integers, and no codec of its "
             "family is known; choose a run of an autoregressive or mean-field model"
+        )
+    if can(model, "latents") and can(model, "coded"):
+        raise CodecError(
+            f"{type(model).__name__} computes its translations in floats, whose rounding other machines need not repeat; "
+            "code with its integer form: `codelength quantize RUN --out FOLDER`"
         )
     autoregressive.require_steps(model)
     raise CodecError(f"no codec accepts {type(model).__name__}; choose another run")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from codelength.data import audio, conditional, embedded, own, published, text
+from codelength.data import audio, conditional, embedded, own, published, synthetic, text
 from codelength.data.binarization import binarize
 from codelength.data.dataset import DataSet
 from codelength.errors import DataError, UsageError, unknown_name
@@ -67,6 +67,10 @@ def _entries() -> dict[str, Entry]:
         ),
         "cifar10": Entry(published.load_cifar10, (3, 32, 32), 256, (45_000, 5_000, 10_000), "none stated", "cifar10"),
     }
+    sizes = (synthetic.SIZES["train"], synthetic.SIZES["validation"], synthetic.SIZES["test"])
+    entries["full_rank"] = Entry(synthetic.load_full_rank, (1, 1, 2), 10, sizes, synthetic.LICENCE)
+    entries["potts"] = Entry(synthetic.load_potts, (1, 4, 4), 3, sizes, synthetic.LICENCE)
+    entries["addition"] = Entry(synthetic.load_addition, (1, 1, 16), 10, sizes, synthetic.LICENCE)
     for name, entry in grey.items():
         for how in get_args(Binarization):
             entries[f"{name}-{how}"] = _binarized(entry, how)

@@ -42,6 +42,8 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "flow_pp": ("flows", "codelength.models.flows.flow_pp:flow_pp"),
     "nice": ("flows", "codelength.models.flows.nice:dequantized_nice"),
     "maf": ("flows", "codelength.models.flows.maf:dequantized_maf"),
+    "discrete_flow": ("discrete_flows", "codelength.models.discrete_flows.discrete_flow:DiscreteFlow"),
+    "idf": ("discrete_flows", "codelength.models.discrete_flows.idf:IDF"),
     "vae": ("latent", "codelength.models.latent.vae:VAE"),
     "iaf_vae": ("latent", "codelength.models.latent.iaf_vae:IAFVAE"),
     "draw": ("latent", "codelength.models.latent.draw:DRAW"),

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from codelength.data.dataset import Split
 from codelength.errors import UsageError, unknown_name
 from codelength.integer.calibration import Observations, observe
-from codelength.models.autoregressive.base import AutoregressiveModel
 from codelength.models.base import LikelihoodModel
 from codelength.models.quantized.builder import quantized
 from codelength.quantization.finetune import FineTuning, finetune
@@ -28,6 +27,7 @@ from codelength.training.batches import take
 QUANTIZERS: dict[str, str] = {
     "causal_window": "codelength.quantization.causal_window:QUANTIZER",
     "gated_pixelcnn": "codelength.quantization.gated_pixelcnn:QUANTIZER",
+    "idf": "codelength.quantization.idf:QUANTIZER",
     "image_transformer": "codelength.quantization.pixel_transformer:QUANTIZER",
     "sparse_transformer": "codelength.quantization.pixel_transformer:QUANTIZER",
 }
@@ -54,7 +54,7 @@ def quantize_model(
     calibration: int = DEFAULT_CALIBRATION,
     tuning: FineTuning | None = None,
     say: Say = lambda text: None,
-) -> AutoregressiveModel:
+) -> LikelihoodModel:
     """The integer form of a float model.
 
     Args:

@@ -6,13 +6,14 @@ import importlib
 from typing import Any
 
 from codelength.errors import UsageError, unknown_name
-from codelength.models.autoregressive.base import AutoregressiveModel
+from codelength.models.base import LikelihoodModel
 from codelength.space import Space
 
 # system -> "module:builder" of its integer form; the builder takes the system's options and bits=.
 INTEGER_FORMS: dict[str, str] = {
     "causal_window": "codelength.models.quantized.causal_window:IntegerCausalWindow",
     "gated_pixelcnn": "codelength.models.quantized.gated_pixelcnn:IntegerGatedPixelCNN",
+    "idf": "codelength.models.quantized.idf:IntegerIDF",
     "image_transformer": "codelength.models.quantized.pixel_transformer:integer_image_transformer",
     "sparse_transformer": "codelength.models.quantized.pixel_transformer:integer_sparse_transformer",
 }
@@ -21,7 +22,7 @@ ACTIVATION_BITS = range(8, 13)
 
 def quantized(
     space: Space, *, base: str = "causal_window", options: dict[str, Any] | None = None, activations: int = 10
-) -> AutoregressiveModel:
+) -> LikelihoodModel:
     """The integer form of the system `base`, with random weights until a quantized run's are loaded.
 
     Args:
@@ -40,7 +41,7 @@ def quantized(
     module, name = INTEGER_FORMS[base].split(":")
     form = getattr(importlib.import_module(module), name)
     try:
-        model: AutoregressiveModel = form(space, bits=activations, **(options or {}))
+        model: LikelihoodModel = form(space, bits=activations, **(options or {}))
     except TypeError as error:
         raise UsageError(f"quantized: {base} does not take the options {options}: {error}") from error
     return model
