@@ -1,0 +1,1 @@
+"""Tasks of peers; each file runs in the peer's environment."""
