@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,23 +57,33 @@ def gradient(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, value: T
 
 
 PEAK = """
-import resource, sys, torch
+import torch
 from codelength.bench import mixture_loss as m
 torch.set_num_threads({threads})
 outputs, value = m.case({batch})
 m.gradient(m.{which}, outputs[:1], value[:1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = m.high_water_mark()
 m.gradient(m.{which}, outputs, value)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(m.high_water_mark() - before)
 """
+
+
+def high_water_mark() -> float:
+    """Most memory this process has had, MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent had when it started this process
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def peak_mib(which: str, batch: int, threads: int) -> float:
     """Memory that loss and gradient need above their inputs, in a process of its own, MiB."""
     code = PEAK.format(which=which, batch=batch, threads=threads)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    kibibytes = int(done.stdout) / (1024 if sys.platform == "darwin" else 1)
-    return kibibytes / 1024
+    return float(done.stdout)
 
 
 def prepare(options: Options) -> Contest:

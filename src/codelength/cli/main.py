@@ -26,13 +26,10 @@ COMMANDS: dict[str, str] = {
     "info": "Describe a compressed file.",
     "score": "Rank data by how surprising they are to a model, with p-values.",
     "report": "Write a self-contained HTML report on runs.",
-<<<<<<< HEAD
     "explore": "Open a local page on a run: code lengths of images, samples, completions.",
     "figures": "Draw the figures of the guide.",
     "teach": "Run an experiment of the tutorial and draw it.",
-=======
     "bench": "Time our models and coders beside others' libraries.",
->>>>>>> e586283 (codelength bench: our times beside others' in one run, peers in environments of their own)
 }
 
 
