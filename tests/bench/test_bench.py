@@ -60,10 +60,10 @@ def test_the_plain_network_is_the_same_network():
     x = torch.randint(256, (3, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     model.initialize(x, torch.Generator())
     plain = PlainPixelCNNPP(model, 4).eval()
-    assert gap_in_bits(model.eval().log_prob, plain, x) < 1e-5
+    assert gap_in_bits(model.eval().log_prob, plain, x) < 1e-4
     with torch.no_grad():  # control: other weights are another network
         plain.model.first_down.gain.mul_(1.5)
-    assert gap_in_bits(model.log_prob, plain, x) > 1e-4
+    assert gap_in_bits(model.log_prob, plain, x) > 5e-4
 
 
 def test_the_plain_loss_is_the_same_loss_where_masses_are_not_small():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -112,18 +113,24 @@ class PeerProcess:
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.wait()
+        process.stdout.close()
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # a process that has ended is found by its silence
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
         line = process.stdout.readline()
         if not line:
-            raise PeerError(f"{self.peer.label}: its process ended with code {process.wait()}; its words are above")
+            self.close()
+            raise PeerError(f"{self.peer.label}: its process ended with code {process.returncode}; its words are above")
         answer: dict[str, Any] = json.loads(line)
         return answer
