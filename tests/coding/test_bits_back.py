@@ -13,12 +13,13 @@ from torch import Tensor
 from codelength.coding.bits_back import BitsBack, BitSwap, mean_cells, middles, pop_cells
 from codelength.coding.chain import decode_chain, encode_chain
 from codelength.coding.codec import Archive, compress
+from codelength.coding.measure import code_length
 from codelength.coding.registry import codec_of
 from codelength.coding.stack import Stack
 from codelength.errors import CodecError
 from codelength.models.latent.base import Gaussian
 from codelength.models.registry import build_model
-from codelength.randomness import make_generator
+from codelength.randomness import ExampleNoise, make_generator
 from codelength.space import Space
 
 CASES = [
@@ -155,3 +156,11 @@ def test_damage_is_noticed() -> None:
         next(other.parameters()).add_(0.01)
     with pytest.raises(CodecError, match="not with"):
         Archive(compress(model, x.numpy())).decode(other)
+
+
+def test_a_model_that_bounds_is_measured_by_its_bound() -> None:
+    model = latent_model(*CASES[0][:4])
+    x = model.sample(120, make_generator(9, "data"))
+    with torch.no_grad():
+        weights = model.log_weights(x, 1, ExampleNoise(0, range(120))).total
+    assert code_length(model, x.numpy()) == pytest.approx(-float(weights.double().sum()), rel=1e-6)

@@ -87,7 +87,7 @@ def compress(
     """The file that holds x.
 
     Args:
-        model: An exact model with a step schedule.
+        model: One that a codec of `registry.CODECS` accepts.
         x: Integers, (N, *space.shape).
         conditions: What a conditional model is told of each item, (N,) integers each. The file holds them.
         model_sha256: Hash by which the decoder finds the model; `model_hash(model)` without it.

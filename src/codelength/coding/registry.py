@@ -134,8 +134,9 @@ def codec_of(model: LikelihoodModel) -> str:
             return name
     if model.measure != "mass" or not can(model, "log_prob"):
         raise CodecError(
-            f"{type(model).__name__} gives a bound or a density, no exact probability of the integers, and no codec of its "
-            "family is known; choose a run of an autoregressive or mean-field model"
+            f"{type(model).__name__} gives a bound or a density, no exact probability of the integers, and no codec codes it "
+            "with bits back; choose a run of an autoregressive or mean-field model, of a latent model with Gaussian posteriors, or "
+            "of a flow of affine layers under uniform dequantization"
         )
     if can(model, "latents") and can(model, "coded"):
         raise CodecError(
