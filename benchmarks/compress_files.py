@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import numpy as np
+import torch
 
 from codelength.archive.describe import describe
-from codelength.archive.models import models_for
+from codelength.archive.models import SHIPPED, models_for
 from codelength.archive.pack import pack
 from codelength.archive.reading import read_pixels
 from codelength.archive.window_codec import decode_window, encode_window
@@ -35,28 +38,33 @@ def classical(pixels: np.ndarray) -> dict[str, int]:
     }
 
 
-def kodak(folder: Path, images: int) -> dict[str, Any]:
-    """Bits per sub-pixel of evenly spaced images; the first 64 rows of each are decoded again."""
-    known = models_for(3, 256)[0]
+def kodak(folder: Path, images: int, workers: int) -> dict[str, Any]:
+    """Bits per sub-pixel of evenly spaced images by the shipped models; the first 64 rows of each are decoded again."""
+    known = [model for model in models_for(3, 256) if model.path.parent == SHIPPED]
     files = sorted(folder.glob("*.png"))
     files = files[:: max(1, len(files) // images)][:images]
-    totals, dims, seconds = {"window/2": 0, "png": 0, "webp": 0, "jxl": 0}, 0, 0.0
+    totals: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    dims = 0
     for path in files:
         pixels = read_pixels(path)
-        start = time.process_time()
-        totals["window/2"] += len(encode_window(known.model, pixels[None]))
-        seconds += time.process_time() - start
-        for name, size in classical(pixels).items():
-            totals[name] += size
+        for model in known:
+            start = time.process_time()
+            totals[model.name] += len(encode_window(model.model, pixels[None], workers))
+            seconds[model.name] += time.process_time() - start
+            top = pixels[None, :, :64, :64]
+            assert np.array_equal(decode_window(model.model, encode_window(model.model, top), top.shape), top)
+        totals.update(classical(pixels))
         dims += pixels.size
-        top = pixels[None, :, :64, :64]
-        assert np.array_equal(decode_window(known.model, encode_window(known.model, top), top.shape), top)
+        print(
+            path.name, {name: round(8 * total / dims, 4) for name, total in totals.items()}, file=sys.stderr, flush=True
+        )
     return {
         "set": "kodak",
         "images": [path.name for path in files],
-        "model_sha256": known.sha256,
+        "model_sha256": {model.name: model.sha256 for model in known},
         "bits_per_sub_pixel": {name: round(8 * total / dims, 4) for name, total in totals.items()},
-        "encode_cpu_mb_per_second": round(dims / seconds / 1e6, 4),
+        "encode_cpu_mb_per_second": {name: round(dims / spent / 1e6, 4) for name, spent in seconds.items()},
     }
 
 
@@ -96,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kodak", type=Path)
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sets", action="store_true")
     parser.add_argument("--items", type=int, default=40)
     parser.add_argument("--json", type=Path)
@@ -103,8 +112,9 @@ def main() -> None:
     if not (given.kodak or given.sets):
         print("nothing to do: give --kodak FOLDER or --sets")
         return
+    torch.set_num_threads(1)
     record = {
-        **({"kodak": kodak(given.kodak, given.images)} if given.kodak else {}),
+        **({"kodak": kodak(given.kodak, given.images, given.workers)} if given.kodak else {}),
         **({"sets": sets(given.items)} if given.sets else {}),
     }
     text = json.dumps(record, indent=1)

@@ -1,6 +1,6 @@
 """Do codes decode anywhere? Encodes and decodes in fresh processes that compute differently; prints JSON.
 
-    python benchmarks/machine_matrix.py QUANTIZED_RUN [--float FLOAT_RUN] [--images 256] > benchmarks/results/machine_matrix.json
+    python benchmarks/machine_matrix.py QUANTIZED_RUN... [--float FLOAT_RUN] [--images 256] > benchmarks/results/machine_matrix.json
 
 Each condition is a setting of the libraries that chooses other kernels, with one or two threads. In each, a fresh process encodes
 an image alone and `--images` in lockstep, and another fresh process decodes what the first condition encoded. All conditions must write the
@@ -31,16 +31,24 @@ SETTINGS: dict[str, dict[str, str]] = {
 THREADS = (1, 2)
 
 
-def worker(action: str, run: str, folder: Path, images: int, threads: int) -> None:
-    """One process: encode into or decode from `folder`; prints what came out."""
+def worker(action: str, runs: list[str], folder: Path, images: int, threads: int) -> None:
+    """One process: encode into or decode from `folder`; prints what came out for each run."""
     import torch
 
+    torch.set_num_threads(threads)
+    said = {}
+    for index, run in enumerate(runs):
+        (folder / str(index)).mkdir(exist_ok=True)
+        said[run] = _work(action, run, folder / str(index), images, threads)
+    print(json.dumps(said))
+
+
+def _work(action: str, run: str, folder: Path, images: int, threads: int) -> dict[str, Any]:
     from codelength.coding.codec import CODECS, codec_of
     from codelength.data import load_data
     from codelength.errors import CodelengthError
     from codelength.run import load_run
 
-    torch.set_num_threads(threads)
     opened = load_run(run)
     try:
         model = opened.load_model()
@@ -56,7 +64,7 @@ def worker(action: str, run: str, folder: Path, images: int, threads: int) -> No
                 said[name] = _decodes(codec, model, path, part, threads)
     except CodelengthError as error:
         said = {"refused": str(error)}
-    print(json.dumps(said))
+    return said
 
 
 def _decodes(codec: Any, model: Any, path: Path, x: Any, threads: int) -> bool:
@@ -77,54 +85,62 @@ def _kernel(model: Any) -> str | None:
     return "+".join(sorted(kernels)) or None
 
 
-def process(action: str, run: str, folder: Path, images: int, setting: str, threads: int) -> dict[str, Any]:
-    """A fresh process under a setting; what it said."""
-    arguments = [sys.executable, __file__, run, "--worker", action, "--folder", str(folder)]
+def process(
+    action: str, runs: list[str], folder: Path, images: int, setting: str, threads: int
+) -> dict[str, dict[str, Any]]:
+    """A fresh process under a setting; what it said of each run."""
+    arguments = [sys.executable, __file__, *runs, "--worker", action, "--folder", str(folder)]
     arguments += ["--images", str(images), "--threads", str(threads)]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     # Waiting threads sleep: on a machine with other work to do they would only take time from it.
     environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     done = subprocess.run(arguments, env={**environment, **SETTINGS[setting]}, capture_output=True, text=True)
     if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1]}
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return {run: {"error": done.stderr.strip().splitlines()[-1]} for run in runs}
+    said: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return said
 
 
-def matrix(run: str, images: int) -> dict[str, Any]:
-    """All conditions for one run."""
-    rows, first = [], None
+def matrix(runs: list[str], images: int) -> list[dict[str, Any]]:
+    """All conditions, for each run; each process serves all runs."""
+    rows: dict[str, list[dict[str, Any]]] = {run: [] for run in runs}
+    first: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / "reference"
         reference.mkdir()
         for setting in SETTINGS:
             for threads in THREADS:
-                folder = reference if first is None else Path(scratch)
-                encoded = process("encode", run, folder, images, setting, threads)
+                folder = Path(scratch) if first else reference
+                encoded = process("encode", runs, folder, images, setting, threads)
                 first = first or encoded
-                decoded = process("decode", run, reference, images, setting, threads)
-                same = {name: encoded.get(name) == first[name] for name in ("alone", "lockstep")}
-                refused = "refused" in encoded and "refused" in decoded
-                fine = refused or (all(same.values()) and all(decoded.get(name) is True for name in same))
-                rows.append(
-                    {
-                        "setting": setting,
-                        "threads": threads,
-                        "kernel": encoded.get("kernel"),
-                        "same_bytes": None if refused else same,
-                        "decodes": None if refused else {name: decoded.get(name, False) for name in same},
-                        "refused": encoded.get("refused"),
-                        "error": encoded.get("error") or decoded.get("error"),
-                        "passes": fine,
-                    }
-                )
-                print(f"{setting} x {threads}: {'ok' if fine else 'FAILS'}", file=sys.stderr)
-    return {"run": Path(run).name, "images": images, "conditions": rows, "all_pass": all(r["passes"] for r in rows)}
+                decoded = process("decode", runs, reference, images, setting, threads)
+                for run in runs:
+                    row = judge(first[run], encoded[run], decoded[run])
+                    rows[run].append({"setting": setting, "threads": threads, **row})
+                    print(f"{run} {setting} x {threads}: {'ok' if row['passes'] else 'FAILS'}", file=sys.stderr)
+    return [
+        {"run": Path(run).name, "images": images, "conditions": part, "all_pass": all(row["passes"] for row in part)}
+        for run, part in rows.items()
+    ]
+
+
+def judge(first: dict[str, Any], encoded: dict[str, Any], decoded: dict[str, Any]) -> dict[str, Any]:
+    """Whether one condition writes the first one's bytes and decodes them, or refuses."""
+    same = {name: encoded.get(name) == first[name] for name in ("alone", "lockstep")}
+    refused = "refused" in encoded and "refused" in decoded
+    return {
+        "kernel": encoded.get("kernel"),
+        "same_bytes": None if refused else same,
+        "decodes": None if refused else {name: decoded.get(name, False) for name in same},
+        "refused": encoded.get("refused"),
+        "error": encoded.get("error") or decoded.get("error"),
+        "passes": refused or (all(same.values()) and all(decoded.get(name) is True for name in same)),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
+    parser.add_argument("runs", nargs="+")
     parser.add_argument("--float", dest="control")
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--control-images", type=int, default=16)
@@ -133,13 +149,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.worker:
-        worker(arguments.worker, arguments.run, arguments.folder, arguments.images, arguments.threads)
+        worker(arguments.worker, arguments.runs, arguments.folder, arguments.images, arguments.threads)
         return
     import torch
 
-    results = {"torch": torch.__version__, "integer": matrix(arguments.run, arguments.images)}
+    results = {"torch": torch.__version__, "integer": matrix(arguments.runs, arguments.images)}
     if arguments.control:
-        results["float_control"] = matrix(arguments.control, arguments.control_images)
+        (results["float_control"],) = matrix([arguments.control], arguments.control_images)
     print(json.dumps(results, indent=1))
 
 

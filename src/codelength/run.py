@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ from codelength.recipe import Recipe, parse_recipe, parse_yaml
 from codelength.space import Space
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or as it was before, even if the disk fills or the process dies.
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a file, given whole or in pieces, so that it is either whole or as it was before, even if the disk fills or the process dies.
 
     Raises:
         CheckpointError: The file cannot be written; the previous one is untouched.
@@ -44,7 +45,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

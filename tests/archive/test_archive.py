@@ -170,6 +170,23 @@ pack.pack([Path({str(tmp_path)!r}) / "x.bin"], Path({str(tmp_path)!r}) / "x.clen
     assert left[0].startswith(".x.clen.")
 
 
+def test_files_of_bytes_pass_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"one fish two fish red fish blue fish " * 300
+    (tmp_path / "x.txt").write_bytes(content)
+    monkeypatch.setattr(packing, "MAX_BYTES", 2_000)
+    monkeypatch.setattr("codelength.archive.unpack.KEPT_CHUNKS", 1)
+    pack([tmp_path / "x.txt"], tmp_path / "x.clen")
+    pieces = list(OpenArchive(tmp_path / "x.clen").pieces(0))
+    assert max(map(len, pieces)) == 2_000
+    assert b"".join(pieces) == content
+    unpack(tmp_path / "x.clen", tmp_path / "out")
+    assert (tmp_path / "out/x.txt").read_bytes() == content
+    # What is verified is the whole file, to its last byte.
+    monkeypatch.setattr(OpenArchive, "pieces", lambda self, index: iter(pieces[:-1]))
+    with pytest.raises(CodecError, match="does not come back"):
+        pack([tmp_path / "x.txt"], tmp_path / "y.clen")
+
+
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(CodecError, match=r"not known here; give its run"):
         find_model("0" * 64, "lost")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -62,9 +63,20 @@ class OpenArchive:
         Raises:
             CodecError: Damage, or a model that is not known here.
         """
+        return b"".join(self.pieces(index))
+
+    def pieces(self, index: int) -> Iterator[bytes]:
+        """The same in pieces of a chunk each, where the file is one of bytes: it may be larger than memory."""
         entry = self.directory.entries[index]
         if entry.kind == "bytes":
-            return b"".join(self._chunk(chunk)[start:stop].tobytes() for chunk, start, stop in entry.spans)
+            for chunk, start, stop in entry.spans:
+                yield self._chunk(chunk)[start:stop].tobytes()
+        else:
+            yield self._pixels(index)
+
+    def _pixels(self, index: int) -> bytes:
+        """The file of an image or array."""
+        entry = self.directory.entries[index]
         planes = self._stack(index) if entry.axes else self.planes(index)
         if entry.kind == "image":
             return png_bytes(planes)
@@ -173,5 +185,5 @@ def unpack(
     if taken is not None and not overwrite:
         raise CodecError(f"{taken} exists; choose another folder or give --overwrite")
     for index in wanted:
-        write_atomically(targets[index], archive.restored(index))
+        write_atomically(targets[index], archive.pieces(index))
     return [targets[index] for index in wanted]
