@@ -21,7 +21,7 @@ CODECS = [
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page on five runs of colour and grey images, one of them audited."""
+    """A page on runs of grey and colour images and of text, one of them audited."""
     folder = tmp_path_factory.mktemp("runs")
     vae = {"network": "dense", "filters": 16, "latents": 2, "components": 2}
     runs = [
@@ -32,6 +32,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(folder / "vae", "vae", vae, samples=8),
         write_run(folder / "photos", "mean_field", {"components": 2}, data="photos32"),
     ]
+    words = folder / "own.txt"
+    words.write_text("".join(f"Line {i} says that every byte costs bits.\n" for i in range(200)))
+    runs.append(write_run(folder / "gpt2", "gpt2", {"layers": 1, "heads": 1, "width": 16}, data=str(words)))
     verdict = {
         "probe": "P1",
         "name": "normalization",
@@ -146,6 +149,7 @@ def test_pictures_and_charts_have_words(report, visit):
     ):
         assert wanted in headings
     assert "bits/dim of each bit plane" in page.inner_text("main")
+    assert page.locator(".passage span[title$=bits]").count() > 100
 
 
 def test_ten_runs_stay_under_5_megabytes(tmp_path):
