@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from codelength import distributed
 from codelength.errors import CheckpointError, UsageError
 from codelength.models.base import LikelihoodModel
 from codelength.models.registry import build_model, family_of
@@ -179,7 +180,9 @@ def create_run(path: Path, recipe: Recipe, space: Space) -> None:
 
 
 def save_run_weights(path: Path, tensors: dict[str, Tensor], weights: str, step: int) -> None:
-    """Write the weights that are evaluated, and say which they are."""
+    """Write the weights that are evaluated, and say which they are; of several processes the first one does."""
+    if not distributed.is_first():
+        return
     sha256 = save_tensors(tensors, path / "model.safetensors")
     write_atomically(path / "weights.json", json.dumps({"weights": weights, "step": step, "sha256": sha256}).encode())
 

@@ -24,7 +24,7 @@ from codelength.adapters.table import as_pixel_distribution, conditional_table
 from codelength.errors import EvaluationError, UsageError
 from codelength.models.base import LikelihoodModel, LogWeights
 from codelength.pixels import PixelDistribution
-from codelength.randomness import ExampleNoise, Noise, derive_seed
+from codelength.randomness import ExampleNoise, Noise, SharedNoise, derive_seed
 from codelength.space import Kind, Space
 from codelength.transforms import UniformDequantization
 
@@ -158,6 +158,10 @@ class ForeignModel(LikelihoodModel):
                 seed = derive_seed(generator.seed, "foreign-bound", example, generator.first_sample)
                 rows.append(self._bound(x[i : i + 1], k, torch.Generator().manual_seed(seed)))
             bound = torch.cat(rows)
+        elif isinstance(generator, SharedNoise):
+            raise UsageError(
+                f"{self.name} draws its own noise, so that a batch cannot be cut into parts; use one process"
+            )
         else:
             bound = self._bound(x, k, generator)
         return LogWeights({"bound": bound.expand(k, -1)})

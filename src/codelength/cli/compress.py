@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -67,6 +68,8 @@ def command(
             raise click.UsageError("--model, --embed-model and --fast are for archives, without RUN")
         _compress_with_run(Path(paths[0]), paths[1:], output, verify, chunk, pairs, workers, as_json)
     else:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise click.UsageError("archives are written by one process; start it without torchrun, or give RUN first")
         if pairs:
             raise click.UsageError("--condition is for the model of a RUN; give RUN first")
         options = {"runs": models, "embed": embed_model, "verify": verify, "fast": fast, "workers": workers}
@@ -102,7 +105,9 @@ def _compress_with_run(
     as_json: bool,
 ) -> None:
     import numpy as np
+    import torch
 
+    from codelength import distributed
     from codelength.coding.codec import DEFAULT_CHUNK, Archive, compress, load_coder
     from codelength.coding.container import MAX_CHUNK_ITEMS
     from codelength.coding.describe import describe, size_line
@@ -120,6 +125,7 @@ def _compress_with_run(
         if name not in model.conditioning:
             raise unknown_name(f"condition of {opened.name}:", name, model.conditioning or ["(none)"])
     conditions = {**items.conditions, **told}
+    chunk = chunk or (MAX_CHUNK_ITEMS if items.layout.kind in ("files", "wav") else DEFAULT_CHUNK)
     start = time.perf_counter()
     content = compress(
         model,
@@ -128,7 +134,7 @@ def _compress_with_run(
         model_sha256=model_sha256,
         name=opened.name,
         layout=items.layout.to_json(),
-        chunk=chunk or (MAX_CHUNK_ITEMS if items.layout.kind in ("files", "wav") else DEFAULT_CHUNK),
+        chunk=chunk,
         workers=workers,
         progress=_progress,
     )
@@ -136,10 +142,17 @@ def _compress_with_run(
     archive = Archive(content)
     if verify:
         start = time.perf_counter()
-        same = np.array_equal(archive.decode(model, model_sha256=model_sha256, workers=workers), items.x)
+        # Every process of a job decodes its part of the chunks.
+        own = slice(*(min(edge * chunk, len(items.x)) for edge in distributed.share(-(-len(items.x) // chunk))))
+        different = not np.array_equal(
+            archive.decode(model, own, model_sha256=model_sha256, workers=workers), items.x[own]
+        )
+        same = not distributed.total(torch.tensor(int(different)))
         if not (same and all(np.array_equal(v, conditions[k]) for k, v in archive.conditions().items())):
             raise CodecError("the file decodes to other integers than went in; nothing was written. Please report this")
         _say(f"verified in {time.perf_counter() - start:.1f} s: it decodes to the same integers")
+    if not distributed.is_first():
+        return
     write_atomically(output, content)
     record = {"file": str(output), "verified": verify, **describe(archive)}
     click.echo(json.dumps(record) if as_json else size_line(record))

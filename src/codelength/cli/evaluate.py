@@ -73,6 +73,10 @@ def command(
     Text is scored token by token in windows: total nats, bits/byte and perplexities. HF_FOLDER is a local folder of a causal language
     model of Hugging Face; --data names the text, which is read with the folder's tokenizer.
     """
+    if ais is not None:
+        from codelength import distributed
+
+        distributed.require_one("evaluate --ais")
     if simulate is not None:
         _simulate(run, ais, chains, simulate, seed or 0)
         return

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
@@ -68,12 +71,37 @@ def codelength(debug: bool) -> None:
     """
 
 
+# Commands that several processes, started by torchrun, run together.
+TOGETHER = ("train", "evaluate", "sample", "compress")
+
+
+@contextmanager
+def _job(arguments: list[str]) -> Iterator[None]:
+    """Where torchrun started this process: join the others; the first one alone prints on stdout."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    from codelength import distributed
+    from codelength.errors import UsageError
+
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if name in COMMANDS and name not in TOGETHER and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"{name} runs in one process; start it without torchrun, which serves {', '.join(TOGETHER)}")
+    with distributed.job():
+        if distributed.is_first():
+            yield
+            return
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            yield
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for failures, 2 for usage errors."""
     given = sys.argv[1:] if arguments is None else arguments
     debug, arguments = "--debug" in given, [argument for argument in given if argument != "--debug"]
     try:
-        result = codelength.main(args=arguments, prog_name="codelength", standalone_mode=False)
+        with _job(arguments):
+            result = codelength.main(args=arguments, prog_name="codelength", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         print("error: interrupted", file=sys.stderr)

@@ -80,6 +80,7 @@ def command(
     if path.suffix.lower() not in (".png", ".txt"):
         raise UsageError(f"--output {output}; wanted a file name that ends in .png, of text in .txt")
 
+    from codelength import distributed
     from codelength.report.draw import draw_samples
     from codelength.report.images import enlarge, png_bytes, tile, to_pixels
     from codelength.run import load_run, write_atomically
@@ -115,7 +116,10 @@ def command(
     if complete and originals is not None:
         pixels = _side_by_side(to_pixels(originals.x, trained.space), pixels)
         columns = None if columns is None else 2 * columns
-    write_atomically(path, png_bytes(enlarge(tile(pixels, columns or _even_columns(len(pixels), complete)), scale)))
+    content = png_bytes(enlarge(tile(pixels, columns or _even_columns(len(pixels), complete)), scale))
+    if not distributed.is_first():
+        return
+    write_atomically(path, content)
     what = f"completions below row {kept}" if kept else "samples"
     click.echo(f"{count} {what} of {trained.name} (seed {seed}, temperature {temperature:g})", err=True)
     click.echo(str(path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codelength import distributed
 from codelength.coding import autoregressive
 from codelength.coding.conditions import checked_conditions, decode_conditions, encode_conditions
 from codelength.coding.container import MAX_CHUNK_ITEMS, Chunk, Container, Fingerprint, Header, write_container
@@ -83,8 +84,9 @@ def compress(
     threads: int = autoregressive.DEFAULT_THREADS,
     workers: int | None = None,
     progress: Progress | None = None,
+    streams: Iterable[bytes] | None = None,
 ) -> bytes:
-    """The file that holds x.
+    """The file that holds x. The processes of a job (`distributed`) must all call: each codes a part of the chunks.
 
     Args:
         model: One that a codec of `registry.CODECS` accepts.
@@ -98,6 +100,7 @@ def compress(
         threads: Threads of the arithmetic, also when decoding.
         workers: Chunks coded at once, where the codec allows it; PyTorch's number of threads without it. Changes no byte.
         progress: Called after each chunk.
+        streams: The chunks' streams in order, each as `encode_chunk` gives it, where something else computes them.
 
     Raises:
         CodecError: The model cannot code.
@@ -110,7 +113,6 @@ def compress(
         raise CodecError(f"items of type {x.dtype}; wanted one of {', '.join(DTYPES)}")
     codec_name = codec_of(model)
     codec = CODECS[codec_name]
-    data = model.space.validate(torch.from_numpy(x.astype(np.int64)))
     classes = model.space.conditions
     given = checked_conditions(conditions or {}, model.conditioning, classes, len(x))
     header = Header(
@@ -127,21 +129,49 @@ def compress(
         conditions=tuple(given),
     )
 
-    def coded(start: int) -> tuple[np.ndarray, bytes]:
-        part = data[start : start + chunk]
+    starts = range(0, len(x), chunk)
+
+    def coded(start: int) -> bytes:
         told = {name: values[start : start + chunk] for name, values in given.items()}
-        stream = codec.encode(model, part, batch=header.batch, threads=header.threads, **_tensors(told))
-        return part.numpy(), encode_conditions(told, classes) + stream
+        return encode_chunk(model, x[start : start + chunk], told, batch=header.batch, threads=threads)
 
-    def chunks() -> Iterator[tuple[np.ndarray, bytes]]:
+    def encoded() -> Iterator[bytes]:
+        own = starts[slice(*distributed.share(len(starts)))]
         done = 0
-        for part, payload in in_order(coded, range(0, len(x), chunk), workers if codec.parallel else 1):
-            yield part, payload
-            done += len(part)
+        for start, payload in zip(own, in_order(coded, own, workers if codec.parallel else 1), strict=True):
+            yield payload
+            done += min(chunk, len(x) - start)
             if progress:
-                progress(done, len(x))
+                progress(min(done * distributed.size(), len(x)), len(x))
 
-    return write_container(header, chunks())
+    if streams is None:
+        streams = encoded() if distributed.size() == 1 else distributed.gather_bytes(list(encoded()))
+    parts = (_integers(model, x[start : start + chunk]).numpy() for start in starts)
+    return write_container(header, zip(parts, streams, strict=True))
+
+
+def encode_chunk(
+    model: LikelihoodModel, x: np.ndarray, conditions: Mapping[str, np.ndarray], *, batch: int, threads: int
+) -> bytes:
+    """The payload of a chunk: the conditions of its items, int64, and the stream of its integers.
+
+    Args:
+        model: As for `compress`.
+        x: Integers of the chunk's items, (n, *space.shape).
+        conditions: What the model is told of them, (n,) int64 each, in the order of `model.conditioning`.
+        batch: Items in lockstep, `Header.batch` of the file.
+        threads: Threads of the arithmetic.
+
+    Raises:
+        SpaceMismatchError: x is not of the model's space.
+    """
+    codec = CODECS[codec_of(model)]
+    stream = codec.encode(model, _integers(model, x), batch=batch, threads=threads, **_tensors(conditions))
+    return encode_conditions(conditions, model.space.conditions) + stream
+
+
+def _integers(model: LikelihoodModel, x: np.ndarray) -> Tensor:
+    return model.space.validate(torch.from_numpy(x.astype(np.int64)))
 
 
 class Archive:

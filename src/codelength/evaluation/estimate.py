@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from codelength import distributed
 from codelength.data.dataset import Split
 from codelength.errors import EvaluationError, UsageError
 from codelength.evaluation.bounds import bound_batch, given_bound_batch
@@ -56,11 +57,14 @@ def per_example_nats(
     indices: Sequence[int] | np.ndarray | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
+    lockstep: bool = False,
 ) -> PerExample:
     """Score every datum once, whatever the batch size.
 
     Dynamically binarized data (`split.intensity`) are scored by their expectation over binarizations where the model
     has `expected_log_prob`; else the binarized `split.x` is scored.
+
+    The processes of a job (`distributed`) must all call; each scores a part, and all of them return the whole in order.
 
     Args:
         model: Its members decide what is computed: `log_prob` is exact, `log_weights` gives a K-sample bound.
@@ -71,6 +75,8 @@ def per_example_nats(
         indices: Data to score, in this order; all by default.
         device: Moves the model there first; its own device by default.
         progress: Called with (examples done, examples in all) after each batch.
+        lockstep: Every process computes as many batches, since the model's weights are gathered from all of them; those
+            that have fewer repeat their last one and drop the result.
 
     Raises:
         UsageError: A size is not positive, or a condition that the model takes is not in the data.
@@ -86,13 +92,21 @@ def per_example_nats(
     if device is not None:
         model.to(device)
     scorer = _Scorer(model, split, samples, seed)
+    # Whole batches a process, so that the numbers are those of one process to the last bit; smaller ones where there are
+    # fewer batches than processes.
+    batch_size = min(batch_size, -(-len(chosen) // distributed.size()))
+    starts = range(0, len(chosen), batch_size)
+    first, last = distributed.share(len(starts))
     batches = []
-    with evaluation_mode(model), torch.inference_mode():
-        for start in range(0, len(chosen), batch_size):
+    with evaluation_mode(model), torch.no_grad() if lockstep else torch.inference_mode():
+        for start in starts[first:last]:
             batches.append(scorer.score(chosen[start : start + batch_size]))
             if progress is not None:
-                progress(min(start + batch_size, len(chosen)), len(chosen))
-    return scorer.collect(batches)
+                done = (start - first * batch_size + batch_size) * distributed.size()
+                progress(min(done, len(chosen)), len(chosen))
+        for _ in range(distributed.share(len(starts), 0)[1] - (last - first) if lockstep else 0):
+            scorer.score(chosen[-batch_size:])
+    return scorer.collect(scorer.gather(batches))
 
 
 class _Scorer:
@@ -149,6 +163,15 @@ class _Scorer:
                 f"{len(x)} data; wanted one value a datum, summed over dims"
             )
         return log_prob
+
+    def gather(self, batches: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """The batches of all processes, in order."""
+        if distributed.size() == 1:
+            return batches
+        names = distributed.from_first(list(batches[0]) if batches else [])  # the first one always has some
+        none = np.zeros(0, dtype=np.float64)
+        own = {name: np.concatenate([none, *(batch[name] for batch in batches)]) for name in names}
+        return [{name: distributed.gather(values) for name, values in own.items()}]
 
     def collect(self, batches: list[dict[str, np.ndarray]]) -> PerExample:
         """All batches as one result, in their order."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 
+from codelength import distributed
 from codelength.data.dataset import DataSet, Split
 from codelength.errors import EvaluationError, UsageError
 from codelength.evaluation.conditioning import condition_bits
@@ -222,9 +223,14 @@ def evaluate_run(
     config = run.recipe.evaluation
     samples = config.samples if samples is None else samples
     seed = config.seed if seed is None else seed
-    count = (
-        log_test_evaluation(run.path, data.name, samples, seed) if split == "test" else count_test_evaluations(run.path)
-    )
+    count = 0
+    if distributed.is_first():
+        count = (
+            log_test_evaluation(run.path, data.name, samples, seed)
+            if split == "test"
+            else count_test_evaluations(run.path)
+        )
+    count = distributed.from_first(count)
     evaluation = evaluate(
         model,
         data,

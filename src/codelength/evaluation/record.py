@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from codelength import distributed
 from codelength.errors import EvaluationError
 from codelength.run import write_atomically
 
@@ -183,9 +184,11 @@ class Evaluation:
     def save(self, folder: str | Path) -> Path:
         """Write the arrays, then the record, in place of what was there: a folder with a record is complete.
 
-        Returns the folder.
+        Returns the folder. Of several processes the first one writes.
         """
         folder = Path(folder)
+        if not distributed.is_first():
+            return folder
         for name in ("record.json", "curve.json", "clusters.npy", *(f"{name}.npy" for name in ARRAYS)):
             (folder / name).unlink(missing_ok=True)
         arrays = {"per_example": self.per_example, "clusters": self.clusters}

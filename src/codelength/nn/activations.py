@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from codelength.randomness import own_part, whole_batch
 
 
 class _ConcatELU(torch.autograd.Function):
@@ -103,9 +107,22 @@ def byte_dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     if not training or dropped == 0:
         return x
     channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    shape = x.permute(0, 2, 3, 1).shape if channels_last else x.shape
-    mask = torch.empty(x.numel(), dtype=x.dtype, device=x.device)
+    shape = whole_batch(x.permute(0, 2, 3, 1).shape if channels_last else x.shape)
+    count = math.prod(shape)
+    mask = torch.empty(count, dtype=x.dtype, device=x.device)
     # The comparison writes its 0 and 1 straight into floating point: no boolean mask in between.
-    torch.ge(random_bytes(x.numel(), x.device), dropped, out=mask)
-    mask = mask.mul_(256 / (256 - dropped)).view(shape)
+    torch.ge(random_bytes(count, x.device), dropped, out=mask)
+    mask = own_part(mask.mul_(256 / (256 - dropped)).view(shape))
     return x * (mask.permute(0, 3, 1, 2) if channels_last else mask)
+
+
+def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
+    """Torch's dropout, whose masks for a part of a batch are those of the whole (`randomness.sharing`)."""
+    if not training or probability == 0:
+        return x
+    shape = whole_batch(x.shape)
+    if list(x.shape) == shape:
+        return F.dropout(x, probability, True)
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    ones = x.new_ones(shape).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    return x * own_part(F.dropout(ones, probability, True))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codelength.errors import UsageError
+from codelength.nn.activations import dropout
 from codelength.nn.conditions import LabelBias
 
 
@@ -148,4 +149,4 @@ class MaskedMLP(nn.Module):
         return out if class_output is None else out + class_output.repeat_interleave(self.sites, dim=1)
 
     def _activate(self, h: Tensor) -> Tensor:
-        return F.dropout(F.relu(h), self.dropout, self.training)
+        return dropout(F.relu(h), self.dropout, self.training)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codelength import distributed
 from codelength.errors import UsageError, unknown_name
 from codelength.models.base import LikelihoodModel, can
 from codelength.randomness import make_generator
@@ -26,7 +27,7 @@ def draw_samples(
     given: Tensor | None = None,
     rows: int = 0,
 ) -> Tensor:
-    """Draw n data, (n, *space.shape) int64, as a function of the seed.
+    """Draw n data, (n, *space.shape) int64, as a function of the seed; the processes of a job draw a part each.
 
     Args:
         model: A model with `sample`.
@@ -53,7 +54,9 @@ def draw_samples(
     values = check_conditions(model, conditions or {})
     sample: Any = model.sample
     parts = []
-    for index, start in enumerate(range(0, n, BATCH)):
+    starts = range(0, n, BATCH)
+    for index in range(*distributed.share(len(starts))):
+        start = starts[index]
         count = min(BATCH, n - start)
         turns = torch.arange(start, start + count)
         extra = {key: torch.tensor(several)[turns % len(several)] for key, several in values.items()}
@@ -62,7 +65,10 @@ def draw_samples(
         generator = make_generator(seed, "samples", index, device=model.device)
         with torch.no_grad():
             parts.append(sample(count, generator, **options, **extra).cpu())
-    return torch.cat(parts)
+    if distributed.size() == 1:
+        return torch.cat(parts)
+    none = torch.zeros((0, *distributed.from_first(parts[0].shape[1:] if parts else None)), dtype=torch.int64)
+    return torch.from_numpy(distributed.gather(torch.cat([none, *parts]).numpy()))
 
 
 def check_conditions(model: LikelihoodModel, conditions: Mapping[str, int | Sequence[int]]) -> dict[str, list[int]]:

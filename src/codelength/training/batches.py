@@ -11,7 +11,7 @@ from torch import Tensor
 
 from codelength.data.dataset import Split
 from codelength.errors import UsageError
-from codelength.randomness import derive_seed, make_generator
+from codelength.randomness import Share, derive_seed, make_generator
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,14 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of step 1, 2, ..."""
-        batch = take(self.split, self.indices(step), self.conditioning)
+        return self.part(step, Share(0, self.batch_size, self.batch_size))
+
+    def part(self, step: int, share: Share) -> Batch:
+        """The data `share` of the batch of a step; only they are read."""
+        batch = take(self.split, self.indices(step)[share.start : share.stop], self.conditioning)
         if not self.flip:
             return batch
-        mirrored = torch.rand(self.batch_size, generator=make_generator(self.seed, "flip", step)) < 0.5
+        mirrored = share.own(torch.rand(self.batch_size, generator=make_generator(self.seed, "flip", step)) < 0.5)
         x, intensity = _flip(batch.x, mirrored), batch.intensity
         return Batch(x, batch.conditions, None if intensity is None else _flip(intensity, mirrored))
 

@@ -7,11 +7,13 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from codelength import distributed
 from codelength.errors import CheckpointError
 from codelength.run import read_metrics, write_atomically
 from codelength.space import Space
@@ -21,18 +23,17 @@ from codelength.units import bits_per_dim
 class Clock:
     """Wall and CPU seconds since the start of training, summed over resumes.
 
-    CPU-seconds are those of the whole process, all threads: the budget that comparisons are made at.
+    CPU-seconds are those of all threads of all processes: the budget that comparisons are made at. All processes must
+    read at the same points.
     """
 
     def __init__(self, seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
-        self._wall, self._cpu = time.perf_counter() - seconds, time.process_time() - cpu_seconds
+        self._wall, self._cpu = time.perf_counter() - seconds, time.process_time() - cpu_seconds / distributed.size()
 
     def read(self) -> dict[str, float]:
         """{"seconds", "cpu_seconds"} so far."""
-        return {
-            "seconds": round(time.perf_counter() - self._wall, 3),
-            "cpu_seconds": round(time.process_time() - self._cpu, 3),
-        }
+        cpu_seconds = float(distributed.total(torch.tensor(time.process_time() - self._cpu, dtype=torch.float64)))
+        return {"seconds": round(time.perf_counter() - self._wall, 3), "cpu_seconds": round(cpu_seconds, 3)}
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Interval:
 
 
 class Records:
-    """Writes one line a logged event into metrics.jsonl, and the same numbers to TensorBoard.
+    """Writes one line a logged event into metrics.jsonl, and the same numbers to TensorBoard; in the first process only.
 
     Args:
         folder: The run.
@@ -64,6 +65,9 @@ class Records:
         self.num_dims, self.batch_size = num_dims, batch_size
         state = state or {"interval": {}, "clock": {}}
         self._interval, self._clock = Interval(**state["interval"]), Clock(**state["clock"])
+        self._file: TextIO | None = None
+        if not distributed.is_first():
+            return
         path = folder / "metrics.jsonl"
         lines = [line for line in read_metrics(path) if line["step"] <= step] if step and path.is_file() else []
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
@@ -102,6 +106,8 @@ class Records:
         counts = {"examples": step * self.batch_size, **self._clock.read(), "images_per_second": None}
         cost = {"bits_per_dim": self.bits_per_dim(nats), "nats": nats}
         line = {"step": step, "split": split, **cost, **absent, **counts, **fields}
+        if self._file is None:
+            return line
         try:
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
@@ -120,11 +126,14 @@ class Records:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run goes on from; the lines so far are on disk when it returns."""
-        os.fsync(self._file.fileno())
+        if self._file is not None:
+            os.fsync(self._file.fileno())
         return {"interval": vars(self._interval), "clock": self._clock.read()}
 
     def close(self) -> None:
         """Flush and close."""
+        if self._file is None:
+            return
         self._file.close()
         self._board.close()
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from codelength.errors import UsageError
 from codelength.models.base import can
-from codelength.randomness import uniform
+from codelength.randomness import SharedNoise, uniform
 
 
 def objective(
     model: Any,
     x: Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | SharedNoise,
     conditions: dict[str, Tensor] | None = None,
     intensity: Tensor | None = None,
 ) -> Tensor:
@@ -40,7 +40,7 @@ def objective(
     if intensity is not None:
         if not own and can(model, "expected_log_prob"):
             return -model.expected_log_prob(intensity, **conditions)
-        x = (uniform(intensity.shape, generator, device=intensity.device) < intensity).long()
+        x = (uniform((1, *intensity.shape), generator, device=intensity.device)[0] < intensity).long()
     if own:
         return model.training_objective(x, generator, **conditions)
     if can(model, "log_prob"):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from codelength import distributed
 from codelength.errors import CheckpointError, UsageError
 from codelength.recipe import TrainingConfig
 
@@ -48,10 +49,15 @@ class Optimizer:
     arXiv:2502.16982) and leaves all other parameters to AdamW. Its rate, `muon_learning_rate`, follows the same schedule.
 
     Raises:
-        UsageError: The recipe asks for Muon and this torch has none.
+        UsageError: The recipe asks for Muon and this torch has none, or parameters are sharded.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, *, sharded: bool = False) -> None:
+        if sharded and config.optimizer == "muon":
+            raise UsageError(
+                "training.optimizer muon orthogonalizes whole matrices, of which --shard fsdp leaves each process a part; "
+                "use --shard ddp, or adamw"
+            )
         self.config = config
         self.names = {name: p for name, p in model.named_parameters() if p.requires_grad}
         parameters = list(self.names.values())
@@ -82,6 +88,7 @@ class Optimizer:
         """Norm of the gradient, a scalar tensor, before it is clipped to `clip_norm`."""
         gradients = [p.grad for p in self.names.values() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients, foreach=True)
+        norm = distributed.whole(norm)
         if self.config.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.names.values(), self.config.clip_norm, norm, foreach=True)
         return norm
@@ -128,8 +135,15 @@ class Optimizer:
             p = self.names[name]
             # The fused step walks over raw memory: moments must have the parameter's own memory format.
             self._part_of(p).state[p][key] = (
-                value.clone() if key == "step" else torch.zeros_like(p).detach().copy_(value)
+                value.clone() if key == "step" else torch.zeros_like(p).detach().copy_(distributed.placed(p, value))
             )
+
+    def moment(self, flat: str, whole: Tensor) -> Tensor:
+        """Zeros of the shape of `whole`, placed like the parameter that "PARAMETER/moment" belongs to."""
+        name, _, key = flat.rpartition("/")
+        if key == "step" or name not in self.names:
+            return torch.zeros(whole.shape, dtype=whole.dtype)
+        return torch.zeros_like(self.names[name]).detach()
 
 
 def _muon(matrices: Sequence[Tensor], config: TrainingConfig) -> torch.optim.Optimizer:
@@ -159,7 +173,9 @@ class WeightAverage:
     def __init__(self, average: nn.Module, model: nn.Module, decay: float) -> None:
         self.average, self.model, self.decay = average, model, decay
         theirs = dict(model.named_parameters())  # each once, even where modules share it
-        pairs = [(ours.detach(), theirs[name].detach()) for name, ours in average.named_parameters()]
+        pairs = [
+            (distributed.local(ours), distributed.local(theirs[name])) for name, ours in average.named_parameters()
+        ]
         self._ours, self._theirs = [ours for ours, _ in pairs], [weights for _, weights in pairs]
 
     @torch.no_grad()

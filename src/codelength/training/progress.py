@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+from codelength import distributed
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -18,7 +20,7 @@ class Talk:
     """
 
     def __init__(self, steps: int, shown: bool) -> None:
-        self.steps, self.shown = steps, shown
+        self.steps, self.shown = steps, shown and distributed.is_first()
         self._bar: Any = None
         self._task: Any = None
         self._last = time.monotonic()
@@ -75,6 +77,8 @@ class Talk:
             self._bar = None
 
     def _line(self, text: str) -> None:
+        if not distributed.is_first():
+            return
         self._last = time.monotonic()
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)

@@ -15,17 +15,19 @@ from codelength.training.batches import is_real, take
 from codelength.training.objective import objective
 
 
-def code_lengths(model: Any, split: Split, indices: np.ndarray | None, batch_size: int) -> np.ndarray:
+def code_lengths(
+    model: Any, split: Split, indices: np.ndarray | None, batch_size: int, *, lockstep: bool = False
+) -> np.ndarray:
     """Code length of each datum at `indices` (of all by default) with one sample and one seed, nats, (N,) float64.
 
-    Integers are scored as `evaluate` scores them. Real data have a negative log density instead, which no record holds.
+    Integers are scored as `evaluate` scores them, by all processes together; `lockstep`: see `per_example_nats`. Real data have a negative log density instead, which no record holds.
 
     Raises:
         EvaluationError: A code length is NaN or infinite.
         TrainingError: So is a negative log density.
     """
     if not is_real(split):
-        return per_example_nats(model, split, batch_size=batch_size, indices=indices).code_length
+        return per_example_nats(model, split, batch_size=batch_size, indices=indices, lockstep=lockstep).code_length
     indices = np.arange(len(split)) if indices is None else indices
     nats = []
     with torch.no_grad():

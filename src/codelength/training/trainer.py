@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from codelength import distributed
 from codelength.data.dataset import DataSet, Split
 from codelength.errors import CheckpointError, SpaceMismatchError, UsageError
 from codelength.models.base import can
@@ -16,6 +17,7 @@ from codelength.run import Run, create_run, load_run
 from codelength.training.batches import data_mark
 from codelength.training.checkpoint import Checkpoint, load_checkpoint
 from codelength.training.closed_form import fit
+from codelength.training.engine import Execution
 from codelength.training.loop import Loop
 from codelength.training.model import fresh_model
 from codelength.training.overfit import examine, narrow
@@ -31,12 +33,13 @@ def train(
     progress: bool = True,
     device: str | None = None,
     data: DataSet | None = None,
+    execution: Execution | None = None,
 ) -> Run:
     """Train the recipe's model and return the run in the folder `out`.
 
     Weights are selected on validation data; the test split is never read. With one number of threads on one machine
     the result is a function of the recipe, however often the process is killed and resumed. Models with `fit` are
-    estimated in closed form.
+    estimated in closed form. In a job of several processes (`distributed.job`) all must call.
 
     Args:
         recipe: Data, model and training.
@@ -46,6 +49,7 @@ def train(
         progress: Report on stderr.
         device: Such as "cpu" or "cuda"; by default a GPU if there is one.
         data: The data; loaded by the recipe's name by default.
+        execution: How gradients are computed on the devices at hand; no part of the recipe or the record.
 
     Raises:
         UsageError: `out` holds a run and `resume` is not given, or the recipe is not the run's.
@@ -53,13 +57,18 @@ def train(
         TrainingError: A loss or gradient is NaN or infinite; the last checkpoint is kept.
     """
     out = Path(out)
-    place = _device(device)
+    place = distributed.default_device() if device is None else _device(device)
     data = _load(recipe) if data is None else data
     if overfit is not None:
+        distributed.require_one("train --overfit")
         recipe, data = narrow(recipe, data, overfit)
     with _reproducible(place):
         has_steps = _has_steps(recipe, data, place)  # before there is a folder: a wrong option leaves none behind
-        checkpoint, damages = _open_folder(out, recipe, data, resume)
+        if distributed.is_first():
+            checkpoint, damages = _open_folder(out, recipe, data, resume)
+        distributed.barrier()
+        if not distributed.is_first():
+            checkpoint, damages = _open_folder(out, recipe, data, resume=True)
         talk = Talk(recipe.training.steps, progress)
         for damage in damages:
             start = "the beginning" if checkpoint is None else f"step {checkpoint.step}"
@@ -69,9 +78,10 @@ def train(
                 ("validation", data.split("validation")) if overfit is None else ("overfit", data.split("train"))
             )
             if has_steps:
-                _take_steps(recipe, data, out, place, talk, selection, checkpoint)
+                _take_steps(recipe, data, out, place, talk, selection, checkpoint, execution)
             else:
                 fit(recipe, data, out, place, talk, selection)
+            distributed.barrier()  # the run is whole
         if overfit is not None and not (out / "overfit.json").is_file():
             found = examine(out, recipe, data, place)
             if progress:
@@ -93,8 +103,9 @@ def _take_steps(
     talk: Talk,
     selection: tuple[str, Split],
     checkpoint: Checkpoint | None,
+    execution: Execution | None,
 ) -> None:
-    loop = Loop(recipe, data, out, device, talk, selection)
+    loop = Loop(recipe, data, out, device, talk, selection, execution)
     loop.begin(checkpoint)
     with closing(loop), closing(talk):
         talk.start(recipe.name, loop.step)
@@ -141,9 +152,7 @@ def _load(recipe: Recipe) -> DataSet:
     return load_data(recipe.data.name, **recipe.data.options)
 
 
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -31,6 +31,7 @@ from codelength.models.base import Positions
 from codelength.nn.conditions import LABEL
 from codelength.nn.site_cache import CachedSites, Offsets, Places, Ring
 from codelength.pixels import PixelDistribution
+from codelength.randomness import SharedNoise, integers
 from codelength.space import Space
 
 NEIGHBOURS: Offsets = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
@@ -97,14 +98,14 @@ class CausalLattice(CausalWindow):
         self.say = nn.ModuleList(nn.Linear(told, message_width) for _ in self.hidden)
         self.hear = nn.ModuleList(nn.Linear(len(NEIGHBOURS) * message_width, width, bias=False) for _ in self.hidden)
 
-    def training_objective(self, x: Tensor, generator: torch.Generator, **conditions: Tensor) -> Tensor:
+    def training_objective(self, x: Tensor, generator: torch.Generator | SharedNoise, **conditions: Tensor) -> Tensor:
         """Estimate of −log P(x) from a random square of each image, nats, (B,)."""
         levels = self.space.validate(x) - self.space.offset
         label = self.check_conditions(conditions, len(x)).get(LABEL)
         height, width = levels.shape[2:]
         shape = (min(self.crop or height, height), min(self.crop or width, width))
         corners = [
-            torch.randint(whole - part + 1, (len(x), 1, 1), generator=generator, device=generator.device).to(x.device)
+            integers(whole - part + 1, (len(x), 1, 1), generator).to(x.device)
             for whole, part in zip((height, width), shape, strict=True)
         ]
         row = (corners[0] + torch.arange(shape[0], device=x.device)[:, None]).expand(len(x), *shape)

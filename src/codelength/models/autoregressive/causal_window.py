@@ -29,6 +29,7 @@ from codelength.models.autoregressive.causal_window_inputs import LevelUnits, Wi
 from codelength.models.base import Positions
 from codelength.nn.conditions import LABEL, LabelBias, conditioning_of, label_classes
 from codelength.pixels import PixelDistribution, pixel_likelihood
+from codelength.randomness import SharedNoise, integers
 from codelength.space import Space
 
 SITES_PER_CHUNK = 2**15
@@ -117,13 +118,13 @@ class CausalWindow(AutoregressiveModel):
             lambda: self.window.neighbours(padded, image, row, column, self.units.start)[2],
         )
 
-    def training_objective(self, x: Tensor, generator: torch.Generator, **conditions: Tensor) -> Tensor:
+    def training_objective(self, x: Tensor, generator: torch.Generator | SharedNoise, **conditions: Tensor) -> Tensor:
         """Estimate of −log P(x) from `sites` random sites of each image, nats, (B,)."""
         levels = self.space.validate(x) - self.space.offset
         label = self.check_conditions(conditions, len(x)).get(LABEL)
         batch, _, height, width = levels.shape
         count = min(self.sites, height * width)
-        site = torch.randint(height * width, (batch, count), generator=generator, device=generator.device).to(x.device)
+        site = integers(height * width, (batch, count), generator).to(x.device)
         image = torch.arange(batch, device=x.device).repeat_interleave(count)
         places = image, site.flatten() // width, site.flatten() % width
         nats = self._code_length(self.window.pad(levels), places, levels, label)

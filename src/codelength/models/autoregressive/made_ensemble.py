@@ -24,6 +24,7 @@ from codelength.models.autoregressive.stepwise import sample_stepwise
 from codelength.models.base import LikelihoodModel
 from codelength.nn.masked_mlp import SiteMasks
 from codelength.pixels import pixel_likelihood
+from codelength.randomness import SharedNoise, integers
 from codelength.space import Space
 
 
@@ -76,9 +77,9 @@ class OrderingEnsemble(LikelihoodModel):
         per_order = [self.ordered(k).conditionals(levels).log_prob(levels) for k in range(len(self.masks))]
         return log_mean_exp(torch.stack(per_order), dim=0)
 
-    def training_objective(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def training_objective(self, x: Tensor, generator: torch.Generator | SharedNoise) -> Tensor:
         """−log P_k(x) in an order k drawn at random, nats, (B,): its mean over k bounds −log P(x) from above."""
-        k = int(torch.randint(len(self.masks), (), generator=generator, device=generator.device))
+        k = int(integers(len(self.masks), (), generator))
         levels = self.space.validate(x) - self.space.offset
         return -self.ordered(k).conditionals(levels).log_prob(levels)
 
