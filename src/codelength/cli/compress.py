@@ -40,7 +40,14 @@ import click
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Threads that code at once; the number of cores without it. Changes no byte.",
+    help="Threads that code at once, or workers of --engine ray; the number of cores without it. Changes no byte.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="With RUN: code the chunks in this process, or by the workers of a Ray cluster (extra ray).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record.")
 def command(
@@ -52,6 +59,7 @@ def command(
     models: tuple[Path, ...],
     embed_model: bool,
     fast: bool,
+    engine: str,
     workers: int | None,
     as_json: bool,
 ) -> None:
@@ -66,10 +74,12 @@ def command(
     if (Path(paths[0]) / "recipe.yaml").is_file():
         if models or embed_model or fast:
             raise click.UsageError("--model, --embed-model and --fast are for archives, without RUN")
-        _compress_with_run(Path(paths[0]), paths[1:], output, verify, chunk, pairs, workers, as_json)
+        _compress_with_run(Path(paths[0]), paths[1:], output, verify, chunk, pairs, engine, workers, as_json)
     else:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise click.UsageError("archives are written by one process; start it without torchrun, or give RUN first")
+        if engine != "local":
+            raise click.UsageError("--engine ray codes with the model of a RUN; give RUN first")
         if pairs:
             raise click.UsageError("--condition is for the model of a RUN; give RUN first")
         options = {"runs": models, "embed": embed_model, "verify": verify, "fast": fast, "workers": workers}
@@ -101,6 +111,7 @@ def _compress_with_run(
     verify: bool,
     chunk: int | None,
     pairs: tuple[str, ...],
+    engine: str,
     workers: int | None,
     as_json: bool,
 ) -> None:
@@ -108,7 +119,7 @@ def _compress_with_run(
     import torch
 
     from codelength import distributed
-    from codelength.coding.codec import DEFAULT_CHUNK, Archive, compress, load_coder
+    from codelength.coding.codec import DEFAULT_CHUNK, DEFAULT_THREADS, Archive, batch_of, compress, load_coder
     from codelength.coding.container import MAX_CHUNK_ITEMS
     from codelength.coding.describe import describe, size_line
     from codelength.coding.files import read_conditions, read_items
@@ -127,6 +138,12 @@ def _compress_with_run(
     conditions = {**items.conditions, **told}
     chunk = chunk or (MAX_CHUNK_ITEMS if items.layout.kind in ("files", "wav") else DEFAULT_CHUNK)
     start = time.perf_counter()
+    streams = None
+    if engine == "ray":
+        from codelength.cluster import ray_streams
+
+        coded = {"items": len(items.x), "chunk": chunk, "batch": batch_of(model, chunk), "threads": DEFAULT_THREADS}
+        streams = ray_streams(run, paths, pairs, workers=workers, progress=_progress, **coded)
     content = compress(
         model,
         items.x,
@@ -137,6 +154,7 @@ def _compress_with_run(
         chunk=chunk,
         workers=workers,
         progress=_progress,
+        streams=streams,
     )
     _say(f"encoded {len(items.x)} items in {time.perf_counter() - start:.1f} s")
     archive = Archive(content)

@@ -46,6 +46,14 @@ if TYPE_CHECKING:
 @click.option(
     "--bos/--no-bos", default=None, help="HF_FOLDER: begin windows with its start token [default: if it has one]."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Score a run's data in this process, or by the workers of a Ray cluster (extra ray).",
+)
+@click.option("--workers", type=click.IntRange(1), help="Workers of --engine ray; one a CPU by default.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to keep the record of a FILE.py:NAME in.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def command(
@@ -62,6 +70,8 @@ def command(
     context: int | None,
     stride: int | None,
     bos: bool | None,
+    engine: str,
+    workers: int | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -82,11 +92,16 @@ def command(
         return
     options = {"samples": samples, "seed": seed, "batch_size": batch_size, "examples": examples}
     options |= {"context": context, "stride": stride}
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    is_run = Path(run).is_dir() and (Path(run) / "recipe.yaml").is_file()
+    if engine == "ray" and (ais is not None or not is_run):
+        raise UsageError("--engine ray scores a run; leave out --ais, or give the folder that `codelength train` wrote")
+    if engine == "ray":
+        given |= {"engine": engine, "workers": workers}
     with _progress() as progress:
         if ais is not None:
             evaluation = _anneal(run, data_name, split, {"steps": ais, "chains": chains}, given, progress)
-        elif Path(run).is_dir() and (Path(run) / "recipe.yaml").is_file():
+        elif is_run:
             evaluation = _evaluate_run(run, data_name, split, out, given, progress)
         else:
             evaluation = _evaluate_subject(run, data_name, split, out, given, progress, bos)
@@ -106,6 +121,8 @@ def _evaluate_run(
 
     run = load_run(path)
     data = None if data_name in (None, run.recipe.data.name) else load_data(str(data_name))
+    if data is not None and "engine" in options:
+        options["data_source"] = (str(data_name), {})
     evaluation = evaluate_run(run, data=data, split=split, progress=progress, **options)
     if out is not None:
         evaluation.save(out)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from codelength import distributed
-from codelength.coding import autoregressive
+from codelength.coding.autoregressive import DEFAULT_THREADS
 from codelength.coding.conditions import checked_conditions, decode_conditions, encode_conditions
 from codelength.coding.container import MAX_CHUNK_ITEMS, Chunk, Container, Fingerprint, Header, write_container
 from codelength.coding.machine import machine_class, require_machine
@@ -31,7 +31,17 @@ from codelength.run import Run
 DEFAULT_CHUNK = 512
 DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "int64", "uint32")
 
-__all__ = ["CODECS", "Archive", "codec_of", "compress", "dtype_of", "load_coder", "model_hash"]
+__all__ = [
+    "CODECS",
+    "DEFAULT_THREADS",
+    "Archive",
+    "batch_of",
+    "codec_of",
+    "compress",
+    "dtype_of",
+    "load_coder",
+    "model_hash",
+]
 
 # (items done, items in all)
 Progress = Callable[[int, int], None]
@@ -81,7 +91,7 @@ def compress(
     layout: dict[str, Any] | None = None,
     chunk: int = DEFAULT_CHUNK,
     batch: int | None = None,
-    threads: int = autoregressive.DEFAULT_THREADS,
+    threads: int = DEFAULT_THREADS,
     workers: int | None = None,
     progress: Progress | None = None,
     streams: Iterable[bytes] | None = None,
@@ -121,7 +131,7 @@ def compress(
         model_sha256=model_sha256 or model_hash(model),
         model=name,
         items=len(x),
-        batch=codec.batch(model, min(batch or chunk, MAX_CHUNK_ITEMS)),
+        batch=batch_of(model, batch or chunk),
         threads=threads,
         machine={} if codec.portable else machine_class(model),
         dtype=x.dtype.name,
@@ -148,6 +158,11 @@ def compress(
         streams = encoded() if distributed.size() == 1 else distributed.gather_bytes(list(encoded()))
     parts = (_integers(model, x[start : start + chunk]).numpy() for start in starts)
     return write_container(header, zip(parts, streams, strict=True))
+
+
+def batch_of(model: LikelihoodModel, items: int) -> int:
+    """Items that the model's codec takes in lockstep, where `items` are asked for."""
+    return CODECS[codec_of(model)].batch(model, min(items, MAX_CHUNK_ITEMS))
 
 
 def encode_chunk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterable
@@ -41,10 +42,21 @@ def read_image(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist or is no file; give an image file")
+    return decode_image(path.read_bytes(), str(path))
+
+
+def decode_image(content: bytes, path: str) -> np.ndarray:
+    """The image of a file's content, as `read_image` reads it.
+
+    Args:
+        content: The file.
+        path: Its name, for messages.
+
+    Raises:
+        DataError: As `read_image`.
+    """
     try:
-        with open(path, "rb") as file:
-            head = file.read(32)
-        pixels = _decode(path, head)
+        pixels = _decode(content, path)
     except DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
@@ -61,31 +73,31 @@ def read_image(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _decode(path: Path, head: bytes) -> np.ndarray:
-    if head.startswith(TIFF_MAGICS):
-        return _decode_tiff(path)
-    if head.startswith(PNG_MAGIC) and len(head) > 25:
-        bits, colour_type = head[24], head[25]
+def _decode(content: bytes, path: str) -> np.ndarray:
+    if content.startswith(TIFF_MAGICS):
+        return _decode_tiff(content, path)
+    if content.startswith(PNG_MAGIC) and len(content) > 25:
+        bits, colour_type = content[24], content[25]
         if colour_type in (4, 6):
             raise DataError(f"{path} {ALPHA_ADVICE}")
         if bits == 16:  # Pillow would drop the lower byte of 16-bit colour
-            return _decode_png16(path)
-    return _decode_with_pillow(path)
+            return _decode_png16(content, path)
+    return _decode_with_pillow(content, path)
 
 
-def _decode_png16(path: Path) -> np.ndarray:
+def _decode_png16(content: bytes, path: str) -> np.ndarray:
     import imagecodecs
 
-    pixels: np.ndarray = imagecodecs.png_decode(path.read_bytes())
+    pixels: np.ndarray = imagecodecs.png_decode(content)
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):  # a transparent colour
         raise DataError(f"{path} {ALPHA_ADVICE}")
     return pixels
 
 
-def _decode_tiff(path: Path) -> np.ndarray:
+def _decode_tiff(content: bytes, path: str) -> np.ndarray:
     import tifffile
 
-    with tifffile.TiffFile(path) as tiff:
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         if len(tiff.pages) != 1:
             raise DataError(f"{path} has {len(tiff.pages)} pages; wanted one image: split it into files first")
         page = tiff.pages[0].aspage()
@@ -102,11 +114,11 @@ def _decode_tiff(path: Path) -> np.ndarray:
         return pixels.transpose(1, 2, 0) if page.axes == "SYX" else pixels
 
 
-def _decode_with_pillow(path: Path) -> np.ndarray:
+def _decode_with_pillow(content: bytes, path: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(content)) as image:
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 raise DataError(f"{path} has {frames} frames; wanted one image: split it into files first")

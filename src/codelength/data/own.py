@@ -64,7 +64,7 @@ def _read_alike(paths: list[Path], crop: int | None) -> np.ndarray:
     images: list[np.ndarray] = []
     for path in paths:
         image = read_image(path)
-        image = image if crop is None else _centre(image, crop, path)
+        image = image if crop is None else centre(image, crop, path)
         if images and image.dtype != images[0].dtype:
             raise DataError(
                 f"{path} has {8 * image.itemsize} bits but {paths[0]} has {8 * images[0].itemsize}; "
@@ -89,7 +89,8 @@ def _size(image: np.ndarray) -> str:
     return f"{image.shape[2]} x {image.shape[1]}"
 
 
-def _centre(image: np.ndarray, side: int, path: Path) -> np.ndarray:
+def centre(image: np.ndarray, side: int, path: Path) -> np.ndarray:
+    """The square of `side` pixels in the middle of an image, (C, H, W); raises DataError if it is too small."""
     _, height, width = image.shape
     if min(height, width) < side:
         raise DataError(f"{path} has {_size(image)} (width x height), too small for crop={side}; give a smaller crop")
@@ -124,7 +125,7 @@ def load_arrays(
     """
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"layout={layout!r}; known layouts: {', '.join(LAYOUTS)}")
-    arrays = {name: _channels_first(path, array, layout) for name, array in _read_arrays(path).items()}
+    arrays = {name: channels_first(path, array, layout) for name, array in _read_arrays(path).items()}
     shapes = {array.shape[1:] for array in arrays.values()}
     types = {array.dtype for array in arrays.values()}
     if len(shapes) > 1 or len(types) > 1:
@@ -152,7 +153,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     return {name: arrays[name] for name in SPLITS if name in arrays}
 
 
-def _channels_first(path: Path, x: np.ndarray, layout: Layout | None) -> np.ndarray:
+def channels_first(path: Path, x: np.ndarray, layout: Layout | None) -> np.ndarray:
     """Any of the accepted forms as (N, C, H, W) of uint8 or uint16."""
     if x.dtype not in (np.uint8, np.uint16):
         raise DataError(

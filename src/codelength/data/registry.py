@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from codelength.data import audio, conditional, embedded, own, published, synthetic, text
+from codelength.data import addresses, audio, conditional, embedded, field_sets, own, published, synthetic, text
 from codelength.data.binarization import binarize
 from codelength.data.dataset import DataSet
 from codelength.errors import DataError, UsageError, unknown_name
@@ -74,6 +74,8 @@ def _entries() -> dict[str, Entry]:
     for name, entry in grey.items():
         for how in get_args(Binarization):
             entries[f"{name}-{how}"] = _binarized(entry, how)
+    for name, (load, shape, levels, sizes, licence, folder) in field_sets.ENTRIES.items():
+        entries[name] = Entry(load, shape, levels, sizes, licence, folder)
     sizes = (50_000, 10_000, 10_000)
     entries |= _texts()
     entries["diabetes"] = Entry(
@@ -118,7 +120,8 @@ def load_data(name: str, **options: Any) -> DataSet:
     """Load a data set.
 
     Args:
-        name: One of `data_names()`, or the path of a folder of images, text or WAV files, a `.npy`, `.npz` or `.txt` file.
+        name: One of `data_names()`, or the path of a folder of images, text or WAV files, a `.npy`, `.npz` or `.txt` file,
+            or an address of data larger than memory, such as "parquet:shards/" (`codelength.data.addresses`).
             Options may be part of it: "mnist5k-dynamic@seed=3" is `load_data("mnist5k-dynamic", seed=3)`.
         options: Options of the data set: `seed` of NAME-dynamic; `crop`, `validation`, `test`, `seed`, `levels` of own
             images; those and `layout` of own arrays; `context` and `vocabulary` of text; `length`, `stride` and `bits` of audio.
@@ -137,8 +140,11 @@ def load_data(name: str, **options: Any) -> DataSet:
     if name not in ENTRIES and not Path(name).exists() and "@" in name:
         name, _, written = name.rpartition("@")
         options = {**parse_options(written), **options}
+    scheme, _, address = name.partition(":")
     if name in ENTRIES:
         load = ENTRIES[name].load
+    elif scheme in addresses.SCHEMES and address:
+        load = partial(addresses.SCHEMES[scheme], address)
     elif Path(name).is_dir():
         load = partial(_folder_loader(Path(name)), Path(name))
     elif Path(name).suffix.lower() in text.TEXT_SUFFIXES and Path(name).is_file():

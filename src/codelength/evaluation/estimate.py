@@ -83,30 +83,81 @@ def per_example_nats(
         SpaceMismatchError: The data do not fit the model's space.
         EvaluationError: There are no data, or a code length is NaN or infinite: the examples are named.
     """
+    if device is not None:
+        model.to(device)
+    arrays = scored_arrays(
+        model,
+        split,
+        samples=samples,
+        seed=seed,
+        batch_size=batch_size,
+        indices=indices,
+        progress=progress,
+        lockstep=lockstep,
+        spread=True,
+    )
+    return from_arrays(model, split, [arrays], samples=samples, seed=seed)
+
+
+def scored_arrays(
+    model: LikelihoodModel,
+    split: Split,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    batch_size: int = 100,
+    indices: Sequence[int] | np.ndarray | None = None,
+    progress: Progress | None = None,
+    lockstep: bool = False,
+    spread: bool = False,
+) -> dict[str, np.ndarray]:
+    """The named per-datum arrays that `from_arrays` makes a `PerExample` of; arguments and errors of `per_example_nats`.
+
+    Args:
+        spread: Share the work among the processes of a job; all return the whole.
+    """
     for name, value in (("samples", samples), ("batch_size", batch_size)):
         if value < 1:
             raise UsageError(f"{name}={value}; wanted 1 or more")
     chosen = np.arange(len(split)) if indices is None else np.asarray(indices, dtype=np.int64)
     if len(chosen) == 0:
         raise EvaluationError("no data to score; give a split or indices that are not empty")
-    if device is not None:
-        model.to(device)
     scorer = _Scorer(model, split, samples, seed)
+    processes = distributed.size() if spread else 1
     # Whole batches a process, so that the numbers are those of one process to the last bit; smaller ones where there are
     # fewer batches than processes.
-    batch_size = min(batch_size, -(-len(chosen) // distributed.size()))
+    batch_size = min(batch_size, -(-len(chosen) // processes))
     starts = range(0, len(chosen), batch_size)
-    first, last = distributed.share(len(starts))
+    first, last = distributed.share(len(starts), distributed.rank() if spread else 0, processes)
     batches = []
     with evaluation_mode(model), torch.no_grad() if lockstep else torch.inference_mode():
         for start in starts[first:last]:
             batches.append(scorer.score(chosen[start : start + batch_size]))
             if progress is not None:
-                done = (start - first * batch_size + batch_size) * distributed.size()
+                done = (start - first * batch_size + batch_size) * processes
                 progress(min(done, len(chosen)), len(chosen))
-        for _ in range(distributed.share(len(starts), 0)[1] - (last - first) if lockstep else 0):
+        for _ in range(distributed.share(len(starts), 0, processes)[1] - (last - first) if lockstep else 0):
             scorer.score(chosen[-batch_size:])
-    return scorer.collect(scorer.gather(batches))
+    return _gathered(batches) if processes > 1 else _joined(batches)
+
+
+def from_arrays(
+    model: LikelihoodModel, split: Split, parts: list[dict[str, np.ndarray]], *, samples: int = 1, seed: int = 0
+) -> PerExample:
+    """The result of what `scored_arrays` gave for parts of the data, in their order."""
+    return _Scorer(model, split, samples, seed).collect(parts)
+
+
+def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _gathered(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The batches of all processes, in order."""
+    names = distributed.from_first(list(batches[0]) if batches else [])  # the first process always has some
+    none = np.zeros(0, dtype=np.float64)
+    own = {name: np.concatenate([none, *(batch[name] for batch in batches)]) for name in names}
+    return {name: distributed.gather(values) for name, values in own.items()}
 
 
 class _Scorer:
@@ -164,18 +215,9 @@ class _Scorer:
             )
         return log_prob
 
-    def gather(self, batches: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-        """The batches of all processes, in order."""
-        if distributed.size() == 1:
-            return batches
-        names = distributed.from_first(list(batches[0]) if batches else [])  # the first one always has some
-        none = np.zeros(0, dtype=np.float64)
-        own = {name: np.concatenate([none, *(batch[name] for batch in batches)]) for name in names}
-        return [{name: distributed.gather(values) for name, values in own.items()}]
-
     def collect(self, batches: list[dict[str, np.ndarray]]) -> PerExample:
         """All batches as one result, in their order."""
-        arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        arrays = _joined(batches)
         curve = {int(name.split()[1]): float(v.mean()) for name, v in arrays.items() if name.startswith("curve ")}
         return PerExample(
             code_length=arrays["code_length"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -35,6 +36,8 @@ from codelength.run import Run
 
 Weights = Literal["ema", "raw"]
 DequantizerChoice = Literal["own", "uniform"]
+Engine = Literal["local", "ray"]
+Scorer = Callable[[str, LikelihoodModel, Split], PerExample]
 
 
 def evaluate(
@@ -60,6 +63,7 @@ def evaluate(
     stride: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
+    scorer: Scorer | None = None,
 ) -> Evaluation:
     """Measure `model` on one split of `data`: every datum, once.
 
@@ -78,6 +82,7 @@ def evaluate(
         context, stride: Of text: longest window and step from one to the next, in tokens; the model's own by default.
         device: Moves the model there first.
         progress: Called with (examples done, examples in all).
+        scorer: Scores the split in place of `per_example_nats`: (name of the model's variant, variant, split) -> result.
 
     Raises:
         UsageError, SpaceMismatchError: See `per_example_nats`.
@@ -104,7 +109,7 @@ def evaluate(
     if text:
         variants, results = {"": model}, {"": scored}
     else:
-        variants, results = _scores(model, dequantizer, chosen, settings, f"{data.name} {split}", progress)
+        variants, results = _scores(model, dequantizer, chosen, settings, f"{data.name} {split}", progress, scorer)
     headline = min(results, key=lambda name: float(results[name].code_length.mean()))
     result, best = results[headline], variants[headline]
     record = EvaluationRecord(
@@ -154,9 +159,12 @@ def _scores(
     settings: Settings,
     where: str,
     progress: Progress | None,
+    scorer: Scorer | None,
 ) -> tuple[dict[str, LikelihoodModel], dict[str, PerExample]]:
     """The model with each dequantizer, "" where it has none, and what each scores."""
     variants = dequantizer_variants(model, dequantizer)
+    if scorer is not None:
+        return variants, {name: scorer(name, variant, split) for name, variant in variants.items()}
     return variants, {name: score(m, split, settings, where, progress=progress) for name, m in variants.items()}
 
 
@@ -198,6 +206,9 @@ def evaluate_run(
     stride: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
+    engine: Engine = "local",
+    data_source: tuple[str, dict[str, Any]] | None = None,
+    workers: int | None = None,
 ) -> Evaluation:
     """Measure a run and keep the record in its folder, `evaluation/<data>-<split>-<estimator>-K<k>/`.
 
@@ -209,6 +220,10 @@ def evaluate_run(
         split: Split of the data.
         samples, seed, batch_size: The recipe's by default.
         dequantizer, gap_examples, examples, context, stride, device, progress: See `evaluate`. The gap is taken on the run's own data only.
+        engine: "ray": the split is scored by the workers of a Ray cluster (`codelength.cluster`), which load the data by
+            their name.
+        data_source: Name and options by which they load `data`, where it is given.
+        workers: Their number; one a CPU by default.
 
     Raises:
         CodelengthError: See `evaluate` and `Run.load_model`.
@@ -219,6 +234,8 @@ def evaluate_run(
 
         data = load_data(run.recipe.data.name, **run.recipe.data.options)
     data.split(split)  # an unknown split is refused before it could be counted
+    if engine == "ray" and examples is not None:
+        raise UsageError("--engine ray scores whole splits; leave out --examples, or score the sample on this machine")
     model = run.load_model(device=device or "cpu")
     config = run.recipe.evaluation
     samples = config.samples if samples is None else samples
@@ -231,6 +248,14 @@ def evaluate_run(
             else count_test_evaluations(run.path)
         )
     count = distributed.from_first(count)
+    batch_size = config.batch_size if batch_size is None else batch_size
+    scorer = None
+    if engine == "ray":
+        from codelength.cluster import ray_scorer
+
+        known = data_source or (run.recipe.data.name, run.recipe.data.options)
+        settings: dict[str, Any] = {"samples": samples, "seed": seed, "batch_size": batch_size}
+        scorer = ray_scorer(run.path.resolve(), *known, split, workers=workers, progress=progress, **settings)
     evaluation = evaluate(
         model,
         data,
@@ -239,7 +264,7 @@ def evaluate_run(
         family=run.family,
         samples=samples,
         seed=seed,
-        batch_size=config.batch_size if batch_size is None else batch_size,
+        batch_size=batch_size,
         weights=cast(Weights, run.weights),
         augmentation="horizontal_flip" if run.recipe.training.horizontal_flip else None,
         recipe_sha256=run.recipe.sha256(),
@@ -252,6 +277,7 @@ def evaluate_run(
         context=context,
         stride=stride,
         progress=progress,
+        scorer=scorer,
     )
     folder = run.path / "evaluation" / evaluation.record.folder_name()
     evaluation = replace(evaluation, record=_with_coded(evaluation.record, folder))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from codelength.data.dataset import Split
+from codelength.data.stored import StoredArray, WindowOrder
 from codelength.errors import UsageError
 from codelength.randomness import Share, derive_seed, make_generator
 
@@ -42,7 +43,8 @@ class Batches:
     """The batches of a run.
 
     Epochs are permutations seeded by (seed, epoch), laid end to end and cut into batches: every batch is full, and in
-    every epoch each datum comes once. Data stay in memory as they are; a batch is indexed and cast.
+    every epoch each datum comes once. Data stay in memory as they are; a batch is indexed and cast. Data larger than memory
+    are permuted within windows of chunks (`stored.WindowOrder`).
 
     Args:
         split: Training data.
@@ -69,7 +71,8 @@ class Batches:
         self.split, self.batch_size, self.seed, self.conditioning, self.flip = (
             split, batch_size, seed, conditioning, flip,
         )  # fmt: skip
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+        self._epoch = -1
+        self._order: np.ndarray | WindowOrder = np.empty(0, dtype=np.int64)
 
     def indices(self, step: int) -> np.ndarray:
         """Index of each datum of step 1, 2, ..., (B,)."""
@@ -90,8 +93,10 @@ class Batches:
         x, intensity = _flip(batch.x, mirrored), batch.intensity
         return Batch(x, batch.conditions, None if intensity is None else _flip(intensity, mirrored))
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if epoch != self._epoch:
+    def _permutation(self, epoch: int) -> np.ndarray | WindowOrder:
+        if epoch != self._epoch and isinstance(self.split.x, StoredArray):
+            self._epoch, self._order = epoch, self.split.x.order(self.seed, int(epoch))
+        elif epoch != self._epoch:
             generator = make_generator(self.seed, "epoch", int(epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.split), generator=generator).numpy()
         return self._order
@@ -128,9 +133,10 @@ def choose(split: Split, count: int | None, seed: int) -> np.ndarray | None:
 
 
 def data_mark(split: Split) -> str:
-    """A quick mark of the training data (count, and SHA-256 of 256 spread data), to see on resume that they changed."""
+    """A quick mark of the training data (count, and SHA-256 of some spread data), to see on resume that they changed."""
     x = split.x if split.intensity is None else split.intensity
-    spread = np.linspace(0, len(split) - 1, min(len(split), 256)).astype(np.int64)
+    count = 16 if isinstance(x, StoredArray) else 256  # each may cost a chunk
+    spread = np.linspace(0, len(split) - 1, min(len(split), count)).astype(np.int64)
     return f"{len(split)}-{hashlib.sha256(np.ascontiguousarray(x[spread]).tobytes()).hexdigest()[:16]}"
 
 
