@@ -102,3 +102,23 @@ def test_errors_of_ours_are_not_tried_again(cluster):
 
     with pytest.raises(EvaluationError, match=r"data 0\.\.4: UsageError: no such thing"):
         list(run_blocks(Refusing, {}, [(0, 5)]))
+
+
+@pytest.mark.slow
+def test_anomaly_scores_are_those_of_one_process(run, cluster, monkeypatch, capsys):
+    import json
+
+    from codelength.cli.main import main
+    from codelength.cluster import scoring
+
+    monkeypatch.setattr(scoring, "BLOCK", 100)
+    command = ["score", str(run.path), "digits", "--calibration", "100", "--false-positive-rate", "0.05", "--json"]
+    found = []
+    for engine in ("local", "ray"):
+        assert main([*command, "--engine", engine]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert len(found[0]["items"]) == 250
+    assert found[0]["items"] == found[1]["items"]
+    assert {k: v for k, v in found[0].items() if k != "seconds"} == {
+        k: v for k, v in found[1].items() if k != "seconds"
+    }

@@ -14,13 +14,14 @@ from codelength.errors import SpaceMismatchError
 from codelength.run import Run
 
 
-def load_items(path: str, split: str, run: Run) -> tuple[list[str], Split]:
+def load_items(path: str, split: str, run: Run, *, counted: bool = True) -> tuple[list[str], Split]:
     """Names and data at a path, in the order of files or of the array.
 
     Args:
         path: A folder of images, an image, a .npy or .npz file, or a data set's name.
         split: Split of a named data set; the test split of the run's own data is counted as a test evaluation.
         run: The run that scores them.
+        counted: Count test evaluations of the run's own data.
 
     Raises:
         DataError: They cannot be read, or images have different shapes.
@@ -43,7 +44,7 @@ def load_items(path: str, split: str, run: Run) -> tuple[list[str], Split]:
         return [str(i) for i in range(len(x))], Split(x)
     data = load_data(path)
     chosen = data.split(split)
-    if split == "test" and data.name == run.recipe.data.name:
+    if counted and split == "test" and data.name == run.recipe.data.name:
         from codelength.evaluation.sealed import log_test_evaluation
 
         log_test_evaluation(run.path, data.name, run.recipe.evaluation.samples, run.recipe.evaluation.seed)

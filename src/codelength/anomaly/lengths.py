@@ -54,6 +54,7 @@ def measure_lengths(
     samples: int = 1,
     seed: int = 0,
     batch_size: int = 100,
+    indices: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> Lengths:
     """Measure every datum of a split under every code.
@@ -63,6 +64,7 @@ def measure_lengths(
         split: The data.
         background: A second model of the same space.
         samples, seed, batch_size, progress: Of the evaluation pass.
+        indices: Data to measure; all by default.
 
     Raises:
         CodelengthError: See `per_example_nats`.
@@ -74,10 +76,12 @@ def measure_lengths(
             continue
         started = time.process_time()
         bar = progress if name == MODEL else None
-        result = per_example_nats(chosen, split, samples=samples, seed=seed, batch_size=batch_size, progress=bar)
+        result = per_example_nats(
+            chosen, split, samples=samples, seed=seed, batch_size=batch_size, indices=indices, progress=bar
+        )
         nats[name], seconds[name] = result.code_length, time.process_time() - started
     if model.space.kind == "image":
-        pixels = _pixels(model, split.x)
+        pixels = _pixels(model, split.x[:] if indices is None else split.x[indices])
         for name, codec in CODECS.items():
             started = time.process_time()
             sizes = image_sizes(pixels, [codec])

@@ -10,7 +10,7 @@ import numpy as np
 
 from codelength.anomaly.calibration import Calibration
 from codelength.anomaly.conformal import check_rate, false_positive_interval
-from codelength.anomaly.lengths import MODEL, measure_lengths
+from codelength.anomaly.lengths import MODEL, Lengths, measure_lengths
 from codelength.anomaly.regret import latent_regret
 from codelength.anomaly.scores import DEFAULT_SCORE
 from codelength.data.dataset import Split
@@ -97,6 +97,7 @@ def score_items(
     samples: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
+    lengths: Lengths | None = None,
 ) -> Scored:
     """Score every datum.
 
@@ -109,6 +110,7 @@ def score_items(
         by: The score that ranks.
         rate: Flag data with p <= rate.
         samples, seed, progress: Of the evaluation pass.
+        lengths: What the data cost under each code, where it is measured elsewhere.
 
     Raises:
         UsageError: The score is unknown or cannot be had, or the rate needs more calibration data.
@@ -118,7 +120,8 @@ def score_items(
     known = [*calibration.scorer.names(calibration.ranked), *calibration.extra]
     if by not in known:
         raise unknown_name("score", by, known)
-    lengths = measure_lengths(model, split, background=background, samples=samples, seed=seed, progress=progress)
+    if lengths is None:
+        lengths = measure_lengths(model, split, background=background, samples=samples, seed=seed, progress=progress)
     scores, seconds = {}, {"pass": lengths.seconds[MODEL]}
     for name in known:
         started = time.process_time()

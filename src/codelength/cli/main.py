@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "demo": "Train, measure, compress and compare models of several families on real images.",
     "data": "List, describe and fetch data sets.",
     "train": "Train a model from a recipe.",
+    "sweep": "Train many settings over the devices at hand, and compare them.",
     "evaluate": "Measure a model's code length on a data set.",
     "compare": "Compare runs pair by pair on the same data.",
     "audit": "Probe whether a model's number is honest.",

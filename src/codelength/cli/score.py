@@ -53,6 +53,14 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="HTML page of the most surprising items to write."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Measure in this process, or by the workers of a Ray cluster (extra ray).",
+)
+@click.option("--workers", type=click.IntRange(1), help="Workers of --engine ray; one a CPU by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print every item with all scores as JSON.")
 def command(
     run: str,
@@ -66,6 +74,8 @@ def command(
     seed: int,
     top: int,
     output: str | None,
+    engine: str,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Rank the data at PATH by how surprising they are to the model of the folder RUN.
@@ -92,6 +102,21 @@ def command(
             trained, model, own.split("validation"), behind, name, count, samples, seed, by, progress
         )
     with _progress("scoring") as progress:
+        lengths = None
+        if engine == "ray":
+            from codelength.cluster import ray_lengths
+
+            lengths = ray_lengths(
+                trained.path,
+                path,
+                split,
+                len(data),
+                background=background if behind is not None else "none",
+                samples=samples,
+                seed=seed,
+                workers=workers,
+                progress=progress,
+            )
         scored = score_items(
             model,
             data,
@@ -103,6 +128,7 @@ def command(
             samples=samples,
             seed=seed,
             progress=progress,
+            lengths=lengths,
         )
     if output is not None:
         from codelength.anomaly.page import write_surprises

@@ -11,6 +11,7 @@ of its own. All else goes through `codelength.nn.activations`. Random numbers, a
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from codelength import native
 from codelength.nn.activations import Feature, activate, byte_dropout, concat_elu, gated_add, random_bytes
+from codelength.randomness import own_part, whole_batch
 
 Sites = tuple[int, int]
 
@@ -37,8 +39,10 @@ def elu_dropout(c: Tensor, a: Tensor | None, sites: Sites, probability: float, t
     """
     dropped = round(probability * 256) if training else 0
     if _fits(c) and (a is None or (a.dtype == c.dtype and _fits(a))):
-        count = 2 * c.shape[0] * c.shape[1] * sites[0] * sites[1]
-        bytes_ = random_bytes(count, c.device) if dropped else None
+        bytes_ = None
+        if dropped:
+            shape = whole_batch((c.shape[0], 2 * c.shape[1] * sites[0] * sites[1]))
+            bytes_ = own_part(random_bytes(math.prod(shape), c.device).view(shape)).flatten().contiguous()
         out: Tensor = _EluDropout.apply(c, a, sites, bytes_, dropped)
         return out
     x = c[:, :, : sites[0], : sites[1]]
