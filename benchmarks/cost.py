@@ -1,6 +1,7 @@
 """What training and scoring cost: time of a step against batch size, threads, image size and model size. JSON and SVG.
 
     python benchmarks/cost.py            # measure, into results/cost.json
+    python benchmarks/cost.py --operations   # floating-point operations of the papers' networks, into results/cost.json
     python benchmarks/cost.py --plot     # draw docs/figures/scale-*.svg from results/cost.json and results/large_data.json
 
 One setting is varied at a time around PixelCNN++ with 16 filters, 1 block and 2 stages on images 3x32x32, batch 8, one
@@ -88,6 +89,38 @@ def bound_time(samples: int) -> dict[str, Any]:
     return {"samples": samples, "cpu_seconds_a_datum": round((time.process_time() - start) / len(x), 6)}
 
 
+LARGE = {
+    "pixelcnn_pp": {"filters": 160, "blocks": 5, "stages": 3, "components": 10, "dropout": 0.5},
+    "glow": {"scales": 4, "depth": 48, "filters": 512},
+}
+"""Networks of the papers' sizes for images 3x64x64."""
+
+
+def operations() -> dict[str, Any]:
+    """Multiplications and additions of one forward pass of a 3x64x64 image, as torch counts them, and parameters."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    torch.set_num_threads(1)
+    counted = {}
+    for system, chosen in LARGE.items():
+        space = Space("image", (3, 64, 64), 256)
+        torch.manual_seed(0)
+        model: Any = build_model(system, space, **chosen).eval()
+        x = torch.randint(0, 256, (1, 3, 64, 64))
+        if hasattr(model, "initialize"):
+            with torch.no_grad():
+                model.initialize(x, torch.Generator().manual_seed(0))
+        counter = FlopCounterMode(display=False)
+        start = time.process_time()
+        with torch.no_grad(), counter:
+            per_example_nats(model, Split(x.numpy().astype(np.uint8)))
+        seconds = time.process_time() - start
+        counted[system] = {"options": chosen, "parameters": num_parameters(model), "flops": counter.get_total_flops(),
+                           "cpu_seconds": round(seconds, 2)}  # fmt: skip
+        print(system, json.dumps(counted[system]), flush=True)
+    return counted
+
+
 def measure() -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, values in VARIED.items():
@@ -135,13 +168,16 @@ def plot(results: dict[str, Any], large: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", action="store_true", help="draw what was measured, and measure nothing")
+    parser.add_argument("--operations", action="store_true", help="count operations, and measure no time")
     parser.add_argument("--out", type=Path, default=RESULTS / "cost.json")
     arguments = parser.parse_args()
     if arguments.plot:
         large = RESULTS / "large_data.json"
         plot(json.loads(arguments.out.read_text()), json.loads(large.read_text()) if large.is_file() else {})
         return
-    arguments.out.write_text(json.dumps(measure(), indent=1) + "\n")
+    results = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    results |= {"operations": operations()} if arguments.operations else measure()
+    arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
