@@ -109,7 +109,7 @@ def part(name: str, runs: Path, prefix: str, emoji: Path | None, record: Path) -
     """The rows of one part."""
     if name == "cifar10":
         x = load_data("cifar10").split("test").x
-        return detect(record, x[:600], odd_cifar(x, emoji, 300), 600, regret=False)
+        return detect(record, x[:1500], odd_cifar(x, emoji, 500), 1500, regret=False)
     data, _, regret = name.partition("-")
     other = "fashion_mnist" if data == "mnist" else "mnist"
     own, odd = load_data(data).split("test").x, load_data(other).split("test").x
