@@ -25,6 +25,7 @@ from codelength.archive.pack import pack
 from codelength.archive.reading import read_pixels
 from codelength.archive.unpack import OpenArchive, unpack
 from codelength.cli.main import main
+from codelength.coding.files import png_bytes
 from codelength.errors import CodecError, UsageError
 
 
@@ -168,6 +169,14 @@ pack.pack([Path({str(tmp_path)!r}) / "x.bin"], Path({str(tmp_path)!r}) / "x.clen
     left = sorted(path.name for path in tmp_path.iterdir() if path.name != "x.bin")
     assert len(left) == 1
     assert left[0].startswith(".x.clen.")
+
+
+@pytest.mark.parametrize("shape", [(1, 3000, 1), (3, 1000, 1), (4, 1, 900), (1, 1, 1), (3, 40, 40)])
+def test_narrow_and_noisy_images_become_png_files(shape: tuple[int, ...], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2**16, shape, dtype=np.uint16)
+    for values in (pixels, pixels.astype(np.uint8)):
+        (tmp_path / "x.png").write_bytes(png_bytes(values))
+        np.testing.assert_array_equal(read_pixels(tmp_path / "x.png"), values)
 
 
 def test_files_of_bytes_pass_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

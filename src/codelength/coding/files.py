@@ -265,5 +265,7 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     if pixels.dtype not in (np.uint8, np.uint16) or len(pixels) not in (1, 2, 3, 4):
         raise CodecError(f"PNG holds no {pixels.dtype} of {len(pixels)} channels; the file is damaged, restore a copy")
     image = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-    # A copy: contiguous views with axes of length 1 can have strides that the encoder refuses.
-    return bytes(imagecodecs.png_encode(image.copy(order="C")))
+    # A copy: contiguous views with axes of length 1 can have strides that the encoder refuses. Its own guess of the size is too small for narrow
+    # columns: a row has a byte of its own, and deflate stores what it cannot compress.
+    room = image.nbytes + image.nbytes // 8 + 8 * image.shape[0] + 2**12
+    return bytes(imagecodecs.png_encode(image.copy(order="C"), out=room))
