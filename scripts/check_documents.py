@@ -32,7 +32,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
 
 
-def check_links(page: Path, text: str) -> Iterator[str]:
+def check_links(root: Path, page: Path, text: str) -> Iterator[str]:
     """Links to files or headings that are not there. Links to the web are not followed."""
     for target in LINK.findall(BLOCK.sub("", text)):
         if re.match(r"[a-z]+:", target):
@@ -41,6 +41,8 @@ def check_links(page: Path, text: str) -> Iterator[str]:
         file = (page.parent / name).resolve() if name else page
         if not file.exists():
             yield f"link to {target}: no such file"
+        elif page.parent != root and not file.is_relative_to(root / "docs"):
+            yield f"link to {target}: it leaves docs/, and the site with it; name the file instead"
         elif anchor and file.suffix == ".md" and anchor not in anchors(file.read_text()):
             yield f"link to {target}: no such heading"
 
@@ -108,7 +110,7 @@ def main(arguments: list[str], root: Path) -> int:
     pages, wrong = documents(root), 0
     for page in pages:
         text = page.read_text()
-        problems = [*check_links(page, text)]
+        problems = [*check_links(root, page, text)]
         problems += [problem for line in shell_lines(text) for problem in check_command(line, targets)]
         if "--run" in arguments and (page.name == "README.md" or page.parent.name == "guide"):
             problems += run_python(page, text)

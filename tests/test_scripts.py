@@ -67,9 +67,12 @@ def test_documents_in_order(tree, capsys):
     text = "# The title\n[a](#the-title) [b](docs/x.md#part-2) [web](https://example.org)\n```sh\nmake demo\n"
     text += "codelength data info mnist5k\ncodelength sample run -n 3 \\\n  -o x.png  # a grid\n```\n"
     (tree / "README.md").write_text(text + "```python\nassert 1 + 1 == 2\n```\n")
-    (tree / "docs" / "x.md").write_text("## Part 2\n[up](../README.md)\n")
+    (tree / "docs" / "x.md").write_text("## Part 2\n[here](#part-2) [again](../docs/x.md)\n")
     script = load("check_documents")
     assert script.main(["--run"], tree) == 0
     (tree / "README.md").write_text("```python\nassert 1 + 1 == 3\n```\n")
     assert script.main(["--run"], tree) == 1
     assert "AssertionError" in capsys.readouterr().err
+    (tree / "docs" / "x.md").write_text("## Part 2\n[up](../README.md)\n")  # the site has no such page
+    assert script.main([], tree) == 1
+    assert "leaves docs/" in capsys.readouterr().err

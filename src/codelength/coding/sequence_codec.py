@@ -55,7 +55,7 @@ def lanes(count: int, batch: int) -> tuple[list[int], int]:
     """First token of each lane over `count` tokens, and the length of all of them.
 
     >>> lanes(3 * LANE + 1, 8)
-    ([0, 16383, 32767], 16386)
+    ([0, 16384, 32768], 16385)
     """
     number = min(max(1, count // LANE), batch)
     length = -(-count // number)
