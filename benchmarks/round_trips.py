@@ -38,6 +38,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
 def png(image: np.ndarray) -> bytes:
     """An image as a PNG file, (H, W) or (H, W, C)."""
     buffer = io.BytesIO()
+    if image.dtype == np.int16:
+        image = (image.astype(np.int32) + 2**15).astype(np.uint16)
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
@@ -96,7 +98,7 @@ def png_bytes(folder: Path) -> int:
             total += path.stat().st_size
             continue
         x = np.load(path)
-        images = x if x.ndim == 4 or (x.ndim == 3 and x.dtype == np.uint8) else [x]
+        images = x if x.ndim == 4 or (x.ndim == 3 and x.shape[2] not in (3, 4)) else [x]
         total += sum(len(png(image)) for image in images)
     return total
 
