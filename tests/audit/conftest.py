@@ -68,6 +68,17 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "hierarchical_vae": [{"latents": [1, 2], "hidden": 4, "components": 2}],
     "iwae": [{"latents": 2, "filters": 4, "samples": 3, "components": 2}],
 }
+ELSEWHERE: dict[str, tuple[Space, dict[str, Any]]] = {
+    "gpt2": (Space("sequence", (6,), 4), {"layers": 1, "width": 8, "heads": 2}),
+    "wavenet": (
+        Space("audio", (1, 6), 4, offset=-2),
+        {"layers": 2, "channels": 4, "skip": 5, "components": 2, "window": 2},
+    ),
+    "regression": (Space("vector", (1,), 6, offset=-2), {"features": 2, "hidden": [3]}),
+    "discrete_flow": (Space.image(1, 3, 4, 8), {"hidden": [6]}),
+    "idf": (Space.image(1, 2, 4, 8), {"scales": 1, "growth": 4, "layers": 1, "components": 2}),
+}
+"""Systems that want a space of their own, with it and their options."""
 SPACES = [Space.image(1, 4, 4, 4), Space.image(3, 2, 2, 6), Space.image(1, 2, 2, 3), Space.image(1, 4, 4, 256)]
 
 
@@ -307,4 +318,9 @@ def tiny_system() -> Callable[..., LikelihoodModel]:
 
 @pytest.fixture
 def tiny_options() -> dict[str, list[dict[str, Any]]]:
-    return TINY
+    return TINY | {system: [options] for system, (_, options) in ELSEWHERE.items()}
+
+
+@pytest.fixture
+def own_spaces() -> dict[str, Space]:
+    return {system: space for system, (space, _) in ELSEWHERE.items()}

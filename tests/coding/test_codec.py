@@ -144,7 +144,7 @@ def test_what_cannot_be_coded_is_refused(tiny, images, monkeypatch) -> None:
     with pytest.raises(CodecError, match="float32"):
         compress(tiny(side=4), x.astype(np.float32))
     with pytest.raises(CodecError, match="bound or a density"):
-        codec_of(build_model("vae", Space.image(1, 8, 8)))
+        codec_of(build_model("maf", Space.image(1, 8, 8)))
     with pytest.raises(CodecError, match="cannot read"):
         Archive(Path("nowhere.clen"))
     monkeypatch.setattr(type(tiny()), "device", torch.device("meta"))

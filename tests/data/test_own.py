@@ -82,9 +82,9 @@ def test_missing_and_empty_folders(tmp_path):
     with pytest.raises(DataError) as caught:
         load_data(str(tmp_path))
     assert "holds no images (.png" in _message(caught)
-    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.dat").write_text("x")
     with pytest.raises(DataError, match="no folder of images"):
-        load_data(str(tmp_path / "a.txt"))
+        load_data(str(tmp_path / "a.dat"))
 
 
 def test_a_truncated_png_is_named(folder):

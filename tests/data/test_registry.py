@@ -20,7 +20,7 @@ def test_every_grey_set_has_its_three_binarizations():
 
 def test_unknown_names_get_the_nearest():
     with pytest.raises(
-        UsageError, match=r"unknown data set 'mnist5'; did you mean 'mnist5k'\? Known: celeba64-centre140, "
+        UsageError, match=r"unknown data set 'mnist5'; did you mean 'mnist5k'\? Known: addition, celeba64-centre140, "
     ):
         load_data("mnist5")
     with pytest.raises(UsageError, match=r"unknown option of data set 'digits-dynamic': 'sed'; did you mean 'seed'"):

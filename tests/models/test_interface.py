@@ -122,11 +122,16 @@ def test_a_state_is_not_shared_between_passes(step_row, make, random_data, make_
 def test_samples_follow_the_density(mass_row, make, enumerate_space, make_conditions):
     """The mean code length of samples is the entropy, and frequencies are the masses, within 5 standard errors."""
     model, data, n = make(mass_row), enumerate_space(mass_row.space), 4000
-    label = {name: value[:1] for name, value in make_conditions(model, 1).items()}
+    conditions = make_conditions(model, 1)
+
+    def told(count):
+        """The one condition, for so many data."""
+        return {name: value.expand(count, *value.shape[1:]) for name, value in conditions.items()}
+
     with torch.no_grad():
-        log_probs = model.log_prob(data, **{k: v.expand(len(data)) for k, v in label.items()}).double()
-        samples = model.sample(n, torch.Generator().manual_seed(3), **{k: v.expand(n) for k, v in label.items()})
-        costs = -model.log_prob(samples, **{k: v.expand(n) for k, v in label.items()}).double()
+        log_probs = model.log_prob(data, **told(len(data))).double()
+        samples = model.sample(n, torch.Generator().manual_seed(3), **told(n))
+        costs = -model.log_prob(samples, **told(n)).double()
     probs = log_probs.exp()
     entropy = -(probs * log_probs).sum()
     spread = (probs * (log_probs + entropy).square()).sum().sqrt()
@@ -192,12 +197,13 @@ def test_kind_is_derived(row, make):
     assert estimate_kind(make(row)) in ("exact", "bound")
 
 
-def test_foreign_data_are_refused(mass_row, make):
+def test_foreign_data_are_refused(mass_row, make, make_conditions):
     model, shape = make(mass_row), mass_row.space.sizes
+    conditions = make_conditions(model, 1)
     with pytest.raises(SpaceMismatchError, match="levels"):
-        model.log_prob(torch.full((1, *shape), mass_row.space.offset + mass_row.space.levels))
+        model.log_prob(torch.full((1, *shape), mass_row.space.offset + mass_row.space.levels), **conditions)
     with pytest.raises(SpaceMismatchError, match="shape"):
-        model.log_prob(torch.full((1, *shape[:-1], 7), mass_row.space.offset))
+        model.log_prob(torch.full((1, *shape[:-1], 7), mass_row.space.offset), **conditions)
 
 
 def test_unknown_conditions_are_refused(step_row, make):

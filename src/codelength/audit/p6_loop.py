@@ -261,7 +261,7 @@ def _our_loop(context: Context, found: Findings) -> None:
         x = x[scores.isfinite()]
     if not len(x):
         return
-    conditions = {name: np.zeros(len(x), dtype=np.int64) for name in context.subject.model.conditioning}
+    conditions = {name: value.numpy() for name, value in context.subject.conditions(len(x)).items()}
     split = Split(x.numpy(), conditions=conditions)
     results = []
     try:

@@ -16,6 +16,7 @@ from codelength.adapters.table import conditional_table
 from codelength.errors import CodelengthError, EvaluationError
 from codelength.functional import log_mean_exp
 from codelength.models.base import LikelihoodModel, can
+from codelength.nn.conditions import FEATURES
 from codelength.space import Space
 
 TABLE_NUMBERS = 2**21
@@ -99,8 +100,12 @@ class Probed:
         return can(self.model, member)
 
     def conditions(self, n: int) -> dict[str, Tensor]:
-        """The conditions the model takes, class 0 for all."""
-        return {name: torch.zeros(n, dtype=torch.long) for name in self.model.conditioning}
+        """The conditions the model takes, for n data: class 0, and 0 for each real feature."""
+        features = getattr(self.model, "features", 0)
+        return {
+            name: torch.zeros(n, features) if name == FEATURES else torch.zeros(n, dtype=torch.long)
+            for name in self.model.conditioning
+        }
 
     def prepare(self, x: Tensor) -> list[str]:
         """First use, on a batch x: whether it answers, and in which precision. Returns what to tell the reader.

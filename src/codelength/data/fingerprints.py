@@ -78,5 +78,20 @@ FINGERPRINTS: dict[str, dict[str, str]] = {
         "validation": "74bfd687ca9490c2530dd462046f411aaf3ecd6296df8b25e751ae8c5bb3300e",
         "test": "e6a820eaf78900d0c875efd583bab394394ff8edcf52725d0adfd93fde287c55",
     },
+    "addition": {
+        "train": "8bc42c937671db096371e58d90f995f5b7d535d3e730b12b0f5c8d2a7312b52b",
+        "validation": "f85530a5b63c8a52c4104086063debc7d4cf26e77810089571dfa82e64791073",
+        "test": "6ccb1697befbfd3b54dabdb35d2dd99d7118acdbba791e7a6aa7a8bc61a40f48",
+    },
+    "full_rank": {
+        "train": "9866b50777c2ffd7870cda7d74ee22be8fa713478ce0fbbde3889568ee0568e8",
+        "validation": "c12fb94db5a24f5a11996cd8d5043875aa5ff0426f876ad5a7a32829a24c6a93",
+        "test": "3793240b8aae1109df3c14d897318f6ccb9af0d6834e72156d1ccb0e0fba0f01",
+    },
+    "potts": {
+        "train": "fbebad20d6971fe83519ad2f037fdca02ba6e6412a9ccf06117e67df0c7cf210",
+        "validation": "45725368ec71cff44db1bad6247339c67a5c1671e536ecea2f56edcb1da7f9dd",
+        "test": "d4d060a4dee14a426e8e930c9d249e9f0c22728a673651c7fc09b6f9e7f38b9b",
+    },
     "fashion_mnist": {"test": "f220cf34691fd690268779172c50af2eab13d9d87a3dd56ee7296f1fa90176a5"},
 }

@@ -16,6 +16,8 @@ from codelength.errors import UsageError
 from codelength.space import Space
 
 LABEL = "label"
+FEATURES = "features"
+"""The condition that is real: (n, F) numbers a datum."""
 
 
 def label_classes(space: Space, class_conditional: bool) -> int:

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from codelength.errors import UsageError, unknown_name
 from codelength.models.base import LikelihoodModel
+from codelength.nn.conditions import FEATURES
 from codelength.space import Space
 
-FEATURES = "features"
 LIKELIHOODS = ("gaussian", "categorical")
 SCALES = ("fixed", "learned", "predicted")
 FLOOR = 1e-6

@@ -111,7 +111,8 @@ class WaveNet(AutoregressiveModel):
         self.scale = LevelScale(space.levels)
         self.enter = nn.Linear(4 if predictor else 2, channels)
         self.gates = nn.ModuleList(nn.Linear(2 * channels, 2 * channels) for _ in self.dilations)
-        self.residuals = nn.ModuleList(nn.Linear(channels, channels) for _ in self.dilations)
+        # What the last layer would pass on, nobody reads.
+        self.residuals = nn.ModuleList(nn.Linear(channels, channels) for _ in self.dilations[1:])
         self.skips = nn.ModuleList(nn.Linear(channels, skip, bias=False) for _ in self.dilations)
         self.head, self.out = nn.Linear(skip, skip), nn.Linear(skip, self.likelihood.num_parameters)
         with torch.no_grad():
@@ -165,7 +166,7 @@ class WaveNet(AutoregressiveModel):
     def _layer(self, i: int, before: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         filtered, gate = self.gates[i](torch.cat([before, h], dim=-1)).chunk(2, dim=-1)
         z = filtered.tanh() * gate.sigmoid()
-        return h + self.residuals[i](z), self.skips[i](z)
+        return h + self.residuals[i](z) if i < len(self.residuals) else h, self.skips[i](z)
 
     def _distribution(self, total: Any, prediction: Tensor, scale: Tensor) -> PixelDistribution:
         """Skip sums (B, T, skip) to the distribution of (B, 1, T)."""
