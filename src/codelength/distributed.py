@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from codelength.errors import UsageError
+
+JOINING, WAITING = timedelta(minutes=1), timedelta(minutes=30)
+"""How long a process waits for the others to join, and later for each of them in a collective operation."""
 
 
 def was_launched() -> bool:
@@ -62,7 +66,14 @@ def job() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    store, number, processes = next(dist.rendezvous("env://"))
+    # The agent's store outlives workers that it starts again: without a prefix they would find the addresses of dead ones.
+    store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    # Processes that do not meet fail soon, and torchrun starts them again. Once joined they have the usual time, since one
+    # may evaluate while the others wait.
+    dist.init_process_group(backend, store=store, rank=number, world_size=processes, timeout=JOINING)
+    dist.distributed_c10d._set_pg_timeout(WAITING)
     try:
         yield
     finally:

@@ -20,7 +20,23 @@ training: {steps: 1200, batch_size: 40, learning_rate: 0.003, ema_decay: 0.99, v
 """
 
 
-def start(folder, name, *more):
+@pytest.fixture
+def start():
+    """start(folder, name, *options): a job of two processes; what still runs at the end is stopped, workers included."""
+    jobs = []
+
+    def begin(*arguments):
+        jobs.append(_start(*arguments))
+        return jobs[-1]
+
+    yield begin
+    for job in jobs:
+        if job.poll() is None:
+            job.terminate()
+            job.wait(timeout=60)
+
+
+def _start(folder, name, *more):
     agent = [
         sys.executable,
         "-m",
@@ -28,7 +44,7 @@ def start(folder, name, *more):
         "--nproc-per-node",
         "2",
         "--max-restarts",
-        "2",
+        "4",
         "--standalone",
     ]
     command = [
@@ -41,8 +57,8 @@ def start(folder, name, *more):
         "--resume",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    output = (folder / f"{name}.log").open("w")
-    return subprocess.Popen([*agent, *command, *more], env=environment, stdout=output, stderr=output)
+    with (folder / f"{name}.log").open("w") as output:
+        return subprocess.Popen([*agent, *command, *more], env=environment, stdout=output, stderr=output)
 
 
 def workers(agent):
@@ -70,14 +86,14 @@ def wait_for(folder, text, process):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds workers in /proc")
 @pytest.mark.parametrize("shard", ["ddp", "fsdp"])
-def test_a_killed_worker(tmp_path, shard):
+def test_a_killed_worker(tmp_path, start, shard):
     (tmp_path / "killed.yaml").write_text(RECIPE)
     undisturbed = start(tmp_path, "undisturbed", "--shard", shard)
-    assert undisturbed.wait() == 0, (tmp_path / "undisturbed.log").read_text()
+    assert undisturbed.wait(timeout=300) == 0, (tmp_path / "undisturbed.log").read_text()
     job = start(tmp_path, "killed", "--shard", shard)
     wait_for(tmp_path / "killed", "step-00000[1-9]00", job)
     os.kill(workers(job.pid)[1], signal.SIGKILL)
-    assert job.wait() == 0, (tmp_path / "killed.log").read_text()
+    assert job.wait(timeout=400) == 0, (tmp_path / "killed.log").read_text()
     assert "SIGKILL" in (tmp_path / "killed.log").read_text() or "exitcode: -9" in (tmp_path / "killed.log").read_text()
     runs = [tmp_path / name for name in ("undisturbed", "killed")]
     weights = [load_file(run / "model.safetensors") for run in runs]
