@@ -66,9 +66,9 @@ def job() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    store, number, processes = next(dist.rendezvous("env://"))
+    store, number, processes = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     # The agent's store outlives workers that it starts again: without a prefix they would find the addresses of dead ones.
-    store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     # Processes that do not meet fail soon, and torchrun starts them again. Once joined they have the usual time, since one
     # may evaluate while the others wait.
