@@ -27,7 +27,7 @@ help:
 	@echo "make docs            the documentation site in site/: links, commands, Python examples and doctests checked"
 	@echo "make figures         the figures of the guide and the numbers they show"
 	@echo "make nightly         every command of the README and the guide, run"
-	@echo "make bench           every benchmark in benchmarks/"
+	@echo "make bench           every benchmark in benchmarks/ that needs no run or file of yours; the others are named"
 	@echo "make fuzz            damage $(FUZZ) archives: each must be refused or give back the original"
 	@echo "make verify-records  evaluate every run in records/ again; recompute $(OUT)/results.json if it is there"
 	@echo "make format          format the code"
@@ -82,7 +82,8 @@ figures: $(READY)
 	$(BIN)/codelength figures -o docs/figures --records records
 
 bench: $(READY_DEV)
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; code=$$?; \
+	    if [ $$code -eq 2 ]; then echo "-- $$file wants arguments, such as a run: not run here"; elif [ $$code -ne 0 ]; then exit 1; fi; done
 
 fuzz: $(READY)
 	$(BIN)/python -m codelength.archive.fuzz --count $(FUZZ)

@@ -26,7 +26,9 @@ OPTIONS = {"layers": 4, "width": 256, "heads": 4}
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(__file__).parent / "results" / "cached-generation.json"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

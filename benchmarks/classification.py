@@ -31,7 +31,7 @@ MADE = {
 def main() -> None:
     """Train, classify and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results" / "classification.json")
     arguments = parser.parse_args()
     rows = []
     for recipe in (load_recipe("digits-label-regression"), parse_recipe(MADE)):

@@ -1,6 +1,6 @@
 """Evaluate a data set that is larger than memory: time and peak resident memory. JSON into results/.
 
-    python benchmarks/large_data.py --gigabytes 20 --folder /tmp/shards
+    python benchmarks/large_data.py --gigabytes 20 --folder shards
 
 Parquet shards of images 3x64x64 are made on the fly: a block of noise, shifted in value and place from row group to row
 group. The model is the uniform one, which costs next to nothing, so that what is measured is the way of the data: reading,

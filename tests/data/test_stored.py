@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from codelength.data import load_data, stored
-from codelength.data.addresses import cut_by_content
+from codelength.data.addresses import cut_by_content, split_names
 from codelength.data.dataset import Split
-from codelength.data.sources import write_parquet
+from codelength.data.sources import Place, write_parquet
 from codelength.data.stored import StoredArray, WindowOrder
 from codelength.errors import DataError, UsageError
 from codelength.training.batches import Batches, data_mark
@@ -100,6 +100,16 @@ def test_batches_cover_every_datum_once_an_epoch_and_go_on_from_any_step(pixels,
     assert (whole.numpy() == pixels[every[8:12]]).all()
     mark = data_mark(Split(StoredArray(Memory(pixels, (5, 11, 7)))))
     assert mark != data_mark(Split(StoredArray(Memory(pixels[::-1], (5, 11, 7)))))
+
+
+def test_splits_are_named_by_what_sets_files_apart():
+    def names(*addresses):
+        return {name: len(files) for name, files in split_names([Place(address) for address in addresses]).items()}
+
+    assert names("/home/dev/faces/a.npy", "/home/dev/faces/b.npy") == {"": 2}
+    assert names("/mnt/test/x.npy") == {"": 1}
+    assert names("/home/dev/train/a.npy", "/home/dev/val/a.npy", "/home/dev/val/b.npy") == {"train": 1, "validation": 2}
+    assert names("s3://bucket/train-0.npy", "s3://bucket/dev_0.npy") == {"train": 1, "validation": 1}
 
 
 def test_cut_by_content_keeps_duplicates_together():

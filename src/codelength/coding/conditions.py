@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from codelength.coding.entropy import Decoder, Encoder
+from codelength.coding.leb128 import read_leb128, write_leb128
 from codelength.errors import CodecError, UsageError
 
 MAX_CLASSES = 2**12
@@ -66,7 +67,7 @@ def encode_conditions(conditions: Mapping[str, np.ndarray], classes: Mapping[str
     for name, values in conditions.items():
         encoder.encode(values, _tables(values, classes[name]))
     stream = encoder.finish()
-    return _leb128(len(stream)) + stream
+    return write_leb128(len(stream)) + stream
 
 
 def decode_conditions(
@@ -79,7 +80,7 @@ def decode_conditions(
     """
     if not names:
         return {}, payload
-    length, start = _read_leb128(payload)
+    length, start = read_leb128(payload, 5, "says nothing of its conditions")
     stream, rest = payload[start : start + length], payload[start + length :]
     if len(stream) != length:
         raise CodecError("the file is damaged: a chunk ends inside its conditions. Restore it from a copy")
@@ -113,23 +114,3 @@ def _tables(values: np.ndarray, classes: int) -> np.ndarray:
     tables = np.ones((len(values), classes))
     tables[1:] += np.cumsum(np.eye(classes)[values[:-1]], axis=0)
     return tables
-
-
-def _leb128(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit of a byte says that more follow."""
-    out = bytearray()
-    while True:
-        number, low = number >> 7, number & 0x7F
-        out.append(low | (0x80 if number else 0))
-        if not number:
-            return bytes(out)
-
-
-def _read_leb128(payload: bytes) -> tuple[int, int]:
-    """The number at the start of a payload, and how many bytes it takes."""
-    number = 0
-    for place, byte in enumerate(payload[:5]):
-        number |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            return number, place + 1
-    raise CodecError("the file is damaged: a chunk says nothing of its conditions. Restore it from a copy")

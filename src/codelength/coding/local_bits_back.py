@@ -36,6 +36,7 @@ from torch import Tensor
 from codelength.coding.chain import Unfit, decode_chain, encode_chain, one_by_one
 from codelength.coding.registry import Codec
 from codelength.coding.stack import MAX_UNIFORM, Stack
+from codelength.errors import CodecError
 from codelength.models.base import LikelihoodModel
 from codelength.models.flows.base import Flow
 from codelength.randomness import derive_seed
@@ -95,16 +96,21 @@ def unscaled(stack: Stack, cells: Cells, scale: Tensor, shift_first: Tensor | No
 
 def numerators(scale: Tensor) -> np.ndarray:
     """a of s ≈ a / 2^12, int64, at least 1 and at most 2^20."""
-    return np.clip(np.rint(_finite(scale) * DIGIT), 1, MAX_UNIFORM).astype(np.int64)
+    return np.clip(np.rint(_numbers(scale) * DIGIT), 1, MAX_UNIFORM).astype(np.int64)
 
 
 def whole(shift: Tensor) -> np.ndarray:
     """A shift in whole cells, int64."""
-    return np.clip(np.rint(_finite(shift) * CELLS_A_UNIT), -(2**40), 2**40).astype(np.int64)
+    return np.clip(np.rint(_numbers(shift) * CELLS_A_UNIT), -(2**40), 2**40).astype(np.int64)
 
 
-def _finite(x: Tensor) -> np.ndarray:
-    return np.nan_to_num(x.detach().double().numpy(), nan=0.0)
+def _numbers(x: Tensor) -> np.ndarray:
+    found = x.detach().double().numpy()
+    if np.isnan(found).any():
+        raise CodecError(
+            "a scale or shift of the flow is NaN: the model is broken (`codelength audit` says where), or the file is damaged"
+        )
+    return found
 
 
 def values(cells: Cells, dtype: torch.dtype) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from codelength.coding.autoregressive import DEFAULT_BATCH, DEFAULT_THREADS, STATE_NUMBERS, require_steps, uses_cdf
 from codelength.coding.entropy import CDF, Decoder, Encoder
+from codelength.coding.leb128 import read_leb128, write_leb128
 from codelength.coding.machine import coding_mode
 from codelength.errors import CodecError
 from codelength.models.autoregressive.base import with_channels
@@ -77,7 +78,7 @@ def encode(model: LikelihoodModel, x: Tensor, *, batch: int = DEFAULT_BATCH, thr
         return values
 
     _walk(model, flat, count, code, batch, threads)
-    return _leb128(len(flat) - count) + encoder.finish()
+    return write_leb128(len(flat) - count) + encoder.finish()
 
 
 def decode(
@@ -94,7 +95,7 @@ def decode(
         CodecError: The stream does not fit the model, or ends inside its first number.
     """
     length = model.space.num_dims
-    zeros, start = _read_leb128(stream)
+    zeros, start = read_leb128(stream, 9, "does not say how many tokens it holds")
     if zeros > count * length:
         raise CodecError("the file is damaged: a chunk has more trailing zeros than tokens. Restore it from a copy")
     decoder = Decoder(stream[start:])
@@ -146,21 +147,3 @@ def _walk(model: LikelihoodModel, flat: np.ndarray, count: int, code: Any, batch
 def _cdf(channel: ChannelDistribution) -> CDF:
     """The CDF of every lane's next token: (lanes,) integers -> (lanes,) float64."""
     return lambda value: channel.cdf(torch.from_numpy(value).unsqueeze(1))[:, 0].numpy()
-
-
-def _leb128(number: int) -> bytes:
-    out = bytearray()
-    while True:
-        number, low = number >> 7, number & 0x7F
-        out.append(low | (0x80 if number else 0))
-        if not number:
-            return bytes(out)
-
-
-def _read_leb128(stream: bytes) -> tuple[int, int]:
-    number = 0
-    for place, byte in enumerate(stream[:9]):
-        number |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            return number, place + 1
-    raise CodecError("the file is damaged: a chunk does not say how many tokens it holds. Restore it from a copy")

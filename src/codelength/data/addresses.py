@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,18 @@ NAMES = {"train": "train", "training": "train", "validation": "validation", "val
 
 
 def split_names(places: list[Place]) -> dict[str, list[Place]]:
-    """Split -> its files, where their names say so; else all of them under "".
+    """Split -> its files, where their names or those of the folders that set them apart say so; else all of them under "".
 
     Raises:
         DataError: Some files are named by a split and others are not.
     """
     groups: dict[str, list[Place]] = {}
-    for place in places:
-        *folders, file = place.address.split("/")
+    paths = [place.address.split("/") for place in places]
+    # Folders above all files say where the data are, not what: /home/dev/faces is no validation set.
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*(folders for *folders, _ in paths), strict=False))
+    above = len(list(shared))
+    for place, path in zip(places, paths, strict=True):
+        *folders, file = path[above:]
         words = [re.split(r"[-_.\d]", file)[0].lower(), *(folder.lower() for folder in reversed(folders))]
         groups.setdefault(next((NAMES[word] for word in words if word in NAMES), ""), []).append(place)
     if "" in groups and len(groups) > 1:
