@@ -93,5 +93,9 @@ FINGERPRINTS: dict[str, dict[str, str]] = {
         "validation": "45725368ec71cff44db1bad6247339c67a5c1671e536ecea2f56edcb1da7f9dd",
         "test": "d4d060a4dee14a426e8e930c9d249e9f0c22728a673651c7fc09b6f9e7f38b9b",
     },
-    "fashion_mnist": {"test": "f220cf34691fd690268779172c50af2eab13d9d87a3dd56ee7296f1fa90176a5"},
+    "fashion_mnist": {
+        "train": "f89027e224c3900bb6ead231e81f21440665998217a0f538b30a33986413263a",
+        "validation": "7ae3eadc17dcb4124d93805c42961c6dec965602ed1efff1752d33d6855c86ce",
+        "test": "f220cf34691fd690268779172c50af2eab13d9d87a3dd56ee7296f1fa90176a5",
+    },
 }
