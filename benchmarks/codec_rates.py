@@ -3,7 +3,7 @@
     python benchmarks/codec_rates.py [--run QUANTIZED_RUN] [--images 1024] [--chunk 512] [--workers 2] [--json FILE]
 
 Without --run the shipped model `fast` codes an array of the images into an archive; with it the run's model codes them chunk by chunk. Nothing is
-verified inside the timed parts; afterwards the decoded images are compared. Times are wall-clock and CPU seconds of all threads; MB are 10^6 bytes of
+verified inside the timed parts; afterwards the decoded images are compared. Times are wall-clock and CPU seconds of all workers; MB are 10^6 bytes of
 pixels. On a machine with other work the wall-clock rates are lower bounds, and `workers` times the rate a CPU-second is what free cores give.
 JPEG XL (effort 9) and WebP (method 6) code the same images in the same run, a file each, on one thread. The profile is that of one worker: CPU time
 inside each part of the codec, as a share of the whole.
@@ -45,7 +45,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "activation tables": [(SumsTable, "forward")],
     "mixture parameters": [(MixtureGrid, "forward"), (Lookup, "forward")],
     "cumulative counts": [(IntegerMixture, "between"), (IntegerMixture, "below"), (LogisticTables, "sigmoids")],
-    "entropy coder": [(BitWriter, "code"), (BitReader, "code"), (integer_codec, "_code"), (integer_codec, "_decoded")],
+    "entropy coder": [(BitWriter, "code"), (BitReader, "code"), (integer_codec, "encode_decisions"), (integer_codec, "_decoded")],
 }
 
 
@@ -95,11 +95,16 @@ def shares(function: Callable[[], Any]) -> dict[str, float]:
     return {name: round(part / total, 3) for name, part in sorted(seconds.items(), key=lambda item: -item[1])}
 
 
+def cpu_seconds() -> float:
+    """Of this process and of the workers that have ended."""
+    return sum(os.times()[:4])
+
+
 def timed(function: Callable[[], Any], megabytes: float) -> tuple[Any, dict[str, float]]:
     """Result and rates."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     result = function()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     rates = {"wall_seconds": wall, "cpu_seconds": cpu, "MB_per_s": megabytes / wall, "MB_per_cpu_s": megabytes / cpu}
     return result, {name: round(value, 4) for name, value in rates.items()}
 

@@ -47,7 +47,7 @@ class Packer:
         runs: Runs of models to prefer.
         embed: Whether the models go into the file.
         fast: Whether the quick models alone are used, without comparing.
-        workers: Threads; see `coding.parallel`. Changes no byte.
+        workers: Lanes coded at once; see `coding.parallel`. Changes no byte.
     """
 
     writer: ArchiveWriter
@@ -202,7 +202,7 @@ def pack(
         embed: Put the models into the file, which then needs nothing but the program.
         verify: Decode everything again and compare before the file gets its name.
         fast: Only quick models, and no comparison of codecs.
-        workers: Threads that code at once; PyTorch's number of threads without it. Changes no byte.
+        workers: Lanes coded at once, by a process each; PyTorch's number of threads without it. Changes no byte.
         progress: Told bytes done, bytes in all, and seconds.
 
     Raises:

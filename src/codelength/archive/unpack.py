@@ -32,7 +32,7 @@ class OpenArchive:
     Args:
         path: The file.
         runs: Runs whose models it may need.
-        workers: Threads that decode at once; PyTorch's number of threads without it.
+        workers: Lanes decoded at once, by a process each; PyTorch's number of threads without it.
 
     Raises:
         CodecError: It is no whole archive.

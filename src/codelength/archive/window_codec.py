@@ -5,7 +5,7 @@ edge, and the middle of the trained image where they are far from all of them. E
 decodes what another wrote.
 
 Images are cut into tiles: bands of the full width and about TILE_ROWS rows, so that only the first rows of a tile miss the rows above. Tiles are
-dealt to lanes, each a stream of its own, coded by a thread of its own. In a lane all tiles are one wavefront: sites with column + (reach + 1) · row
+dealt to lanes, each a stream of its own, coded by itself, perhaps by a worker of its own. In a lane all tiles are one wavefront: sites with column + (reach + 1) · row
 = t are coded together, at t = 0, 1, ... The writer scores many wavefronts in one pass, the reader one; memory is a few integers a site
 beside the network's. `window/1` is one tile and one lane without a head.
 """
@@ -32,7 +32,7 @@ from codelength.models.autoregressive.causal_window_inputs import Window
 from codelength.models.quantized.causal_window import IntegerCausalWindow, IntegerWindowDistribution, WindowInputs
 from codelength.space import Space
 
-SITES_AT_ONCE = 2**12
+SITES_AT_ONCE = 2**14
 """Sites that the writer scores in one pass: few enough for the processor's cache; changes no byte."""
 TILE_ROWS = 256
 """Rows of a tile, about; part of the format, as LANE_SITES and MAX_LANES are."""
@@ -74,7 +74,7 @@ def _stretched(table: Lookup, size: int, *, both_ends: bool) -> Lookup:
 
 
 def encode_window(model: IntegerCausalWindow, x: np.ndarray, workers: int | None = None) -> bytes:
-    """(N, C, H, W) integers 0 .. levels − 1 as a stream; `workers` threads change no byte."""
+    """(N, C, H, W) integers 0 .. levels − 1 as a stream; `workers` at once change no byte."""
     tiles = tiles_of(*x.shape[:3:2])
     lanes = lanes_of(tiles, x.shape[0] * x.shape[2] * x.shape[3])
     streams = list(in_order(lambda lane: _encode_lane(model, x, lane), lanes, workers))

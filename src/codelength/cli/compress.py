@@ -40,7 +40,7 @@ import click
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Threads that code at once, or workers of --engine ray; the number of cores without it. Changes no byte.",
+    help="Processes that code at once, or workers of --engine ray; the number of cores without it. Changes no byte.",
 )
 @click.option(
     "--engine",

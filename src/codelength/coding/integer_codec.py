@@ -30,7 +30,7 @@ from codelength.models.base import LikelihoodModel
 
 CODEC = "integer/1"
 SHARE_BITS = 24
-IMAGES_AT_ONCE = 4
+IMAGES_AT_ONCE = 8
 """Images that the encoder scores in one parallel pass: few enough for the processor's cache; changes no byte."""
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
