@@ -50,7 +50,7 @@ def options(system: str, filters: int) -> dict[str, Any]:
     return {"filters": filters, "blocks": 1, "stages": 2, "components": 5}
 
 
-def step_time(setting: dict[str, Any], steps: int = 5) -> dict[str, Any]:
+def step_time(setting: dict[str, Any], steps: int = 11) -> dict[str, Any]:
     """Median time of a step of the trainer."""
     torch.set_num_threads(setting["threads"])
     shape = (3, setting["side"], setting["side"])

@@ -163,3 +163,79 @@ def test_missing_files_are_named(publish):
         with pytest.raises(DataError, match=f"data fetch {name}"):
             load_data(name)
         assert ENTRIES[name].sizes[0] > 0
+
+
+def chardata(path, train, test):
+    """chardata.mat as published: images as columns, each in MATLAB's order."""
+    columns = {"data": train, "testdata": test}
+    scipy.io.savemat(
+        path, {key: x.transpose(0, 2, 1).reshape(len(x), -1).T.astype(float) for key, x in columns.items()}
+    )
+
+
+def test_omniglot28_is_split_and_turned_as_by_burda(publish, tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    ink = generator.random((40, 28, 28)) * (generator.random((40, 28, 28)) < 0.2)
+    ink[:, 0, 1:], ink[:, 1:, 0] = 1, 0  # the first row is ink, the first column is not
+    chardata(tmp_path / "chardata.mat", ink[:30], ink[30:])
+    publish("omniglot28", {"chardata.mat": (tmp_path / "chardata.mat").read_bytes()})
+    monkeypatch.setattr(field_sets, "OMNIGLOT28_HELD_OUT", 7)
+    data = load_data("omniglot28-dynamic")
+    order = np.random.RandomState(123).permutation(30)
+    expected = {"train": ink[order[:-7]], "validation": ink[order[-7:]], "test": ink[30:]}
+    for name, images in expected.items():
+        split = data.split(name)
+        np.testing.assert_array_equal(split.intensity[:, 0], images.astype(np.float32))
+        np.testing.assert_array_equal(split.x[images[:, None] == 0], 0)
+        np.testing.assert_array_equal(split.x[images[:, None] == 1], 1)
+    assert data.split("test").x[0, 0, 0, 1:].all()
+    between = [(s.intensity > 0) & (s.intensity < 1) for s in (data.split("train"), data.split("test"))]
+    drawn = np.concatenate([data.split(n).x[m] for n, m in zip(("train", "test"), between, strict=True)])
+    p = np.concatenate([data.split(n).intensity[m] for n, m in zip(("train", "test"), between, strict=True)])
+    assert abs((drawn - p).sum()) < 5 * np.sqrt((p * (1 - p)).sum())
+    assert data.space.binarization == "dynamic"
+    assert load_data("omniglot28-dynamic", seed=1).split("test").fingerprint() != data.split("test").fingerprint()
+    static = load_data("omniglot28-static")
+    assert (static.space.binarization, static.split("test").intensity) == ("static", None)
+    assert static.split("test").fingerprint() == load_data("omniglot28-static").split("test").fingerprint()
+
+
+def test_omniglot28_refuses_other_values(publish, tmp_path):
+    chardata(tmp_path / "chardata.mat", np.full((30, 28, 28), 255.0), np.zeros((2, 28, 28)))
+    publish("omniglot28", {"chardata.mat": (tmp_path / "chardata.mat").read_bytes()})
+    with pytest.raises(DataError, match=r"outside of \[0, 1\]"):
+        load_data("omniglot28-static")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "suffix"),
+    [("wikitext2-raw", "wikitext-2-raw", "raw"), ("wikitext103", "wikitext-103", "tokens")],
+)
+def test_wikitext(publish, name, folder, suffix):
+    texts = {
+        part: f" \n = {part.title()} = \n \n The {part} text <unk> @-@ naïve . \n".encode() * 9
+        for part in ("train", "valid", "test")
+    }
+    files = [(f"{folder}/", b""), *((f"{folder}/wiki.{part}.{suffix}", content) for part, content in texts.items())]
+    publish(name, {f"{folder}-v1.zip": zipped(files)})
+    data = load_data(name, context=16)
+    found = {split: text.content for split, text in data.texts.items()}
+    assert found == {"train": texts["train"], "validation": texts["valid"], "test": texts["test"]}
+    assert data.space.levels == 256
+    assert data.texts["test"].num_words == 9 * 10
+
+
+def test_another_archive_is_no_wikitext(publish):
+    publish("wikitext2", {"wikitext-2-v1.zip": zipped([("wikitext-2/wiki.train.raw", b"text")])})
+    with pytest.raises(DataError, match="no archive of WikiText"):
+        load_data("wikitext2")
+
+
+@pytest.mark.parametrize(("name", "text"), [("enwik8", "naïve <page> " * 80), ("text8", " anarchism originated" * 50)])
+def test_wikipedia_is_cut_as_everywhere(publish, name, text):
+    content = text.encode()[:1000]
+    publish(name, {name: content})
+    data = load_data(name, context=10)
+    found = {split: text.content for split, text in data.texts.items()}
+    assert found == {"train": content[:900], "validation": content[900:950], "test": content[950:]}
+    assert data.space.levels == {"enwik8": 256, "text8": len(set(content[:900]))}[name]

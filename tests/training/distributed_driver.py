@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from codelength import distributed
+from codelength.cli.main import main as cli
 from codelength.data import load_data
 from codelength.evaluation import evaluate_run
 from codelength.models import registry
@@ -84,6 +85,32 @@ def evaluated(folder, name, processes):
     job(processes, work)
 
 
+def drawn_and_coded(folder, name, processes, mark, share=distributed.share):
+    """Samples and a file of the run, by the command line in so many processes."""
+
+    def work():
+        distributed.share = share
+        run, out = str(folder / name), folder / f"{name}-{mark}"
+        commands = (
+            ["sample", run, "-n", "150", "--seed", "3", "-o", f"{out}.png"],
+            ["compress", run, "data:digits:test", "-o", f"{out}.clen", "--chunk", "40", "--no-verify"],
+        )
+        for command in commands:
+            assert cli(command) == 0, command
+
+    job(processes, work)
+
+
+def backwards(count, part=None, parts=None):
+    """A wrong cut: the first process takes the last part."""
+    parts = distributed.size() if parts is None else parts
+    part = distributed.rank() if part is None else part
+    return SHARE(count, parts - 1 - part, parts)
+
+
+SHARE = distributed.share
+
+
 def gathered(folder):
     """Every process contributes arrays of its own length, one none at all."""
 
@@ -113,6 +140,8 @@ def main(folder, toys, part):
         trained(folder, "pixelcnn_pp-fsdp", chosen, 2, fsdp)
         for processes in (1, 2, 3):
             evaluated(folder, "pixelcnn_pp-1", processes)
+            drawn_and_coded(folder, "pixelcnn_pp-1", processes, processes)
+        drawn_and_coded(folder, "pixelcnn_pp-1", 3, "backwards", backwards)
         return
     for system in SYSTEMS:
         for processes in (1, 2):

@@ -13,9 +13,12 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from codelength import distributed
-from codelength.errors import UsageError
+from codelength.coding.codec import Archive, load_coder
+from codelength.data import load_data
+from codelength.errors import CodecError, UsageError
 from codelength.nn.activations import byte_dropout, dropout
 from codelength.randomness import Share, SharedNoise, integers, make_generator, normal, sharing, uniform
+from codelength.run import load_run
 from codelength.training import Execution
 from codelength.training.engine import Engine, blocks
 
@@ -80,6 +83,23 @@ def test_records_do_not_depend_on_the_number_of_processes(quick):
         for key in ("bits_per_dim", "data_sha256", "standard_error_bits_per_dim", "train_bits_per_dim"):
             assert record[key] == pytest.approx(records[0][key], abs=1e-6) if "sha" not in key else True
             assert "sha" not in key or record[key] == records[0][key]
+
+
+@pytest.mark.parametrize("suffix", ["png", "clen"])
+def test_samples_and_files_do_not_depend_on_the_number_of_processes(quick, suffix):
+    one, two, three = ((quick / f"pixelcnn_pp-1-{n}.{suffix}").read_bytes() for n in (1, 2, 3))
+    assert one == two == three
+    assert (quick / f"pixelcnn_pp-1-backwards.{suffix}").read_bytes() != one  # parts put together in another order
+
+
+def test_the_file_of_three_processes_holds_the_data(quick):
+    model, sha256 = load_coder(load_run(quick / "pixelcnn_pp-1"))
+    x = load_data("digits").split("test").x
+    archive = Archive((quick / "pixelcnn_pp-1-3.clen").read_bytes())
+    np.testing.assert_array_equal(archive.decode(model, slice(0, 80), model_sha256=sha256), x[:80])
+    wrong = Archive((quick / "pixelcnn_pp-1-backwards.clen").read_bytes())
+    with pytest.raises(CodecError):
+        wrong.decode(model, slice(0, 40), model_sha256=sha256)
 
 
 def test_gather_keeps_order_and_lengths(quick):

@@ -97,6 +97,8 @@ def command(
         if complete or rows is not None:
             raise UsageError(f"{trained.name} models text; only images have rows to keep")
         drawn = draw_samples(model, count, seed=seed, temperature=temperature, conditions=conditions)
+        if not distributed.is_first():
+            return
         write_atomically(path, _texts(trained, drawn.numpy()))
         click.echo(f"{count} samples of {trained.name} (seed {seed}, temperature {temperature:g})", err=True)
         click.echo(str(path))

@@ -27,7 +27,10 @@ def intensities(x: np.ndarray, levels: int) -> np.ndarray:
 
 
 def draw(x: np.ndarray, levels: int, *parts: int | str) -> np.ndarray:
-    """One binarization: 1 with probability grey / (levels − 1); uint8, of the shape of x, a function of `parts`."""
+    """One binarization: 1 with probability grey / (levels − 1); uint8, of the shape of x, a function of `parts`.
+
+    With levels=2, x are the probabilities themselves.
+    """
     out = np.empty(x.shape, dtype=np.uint8)
     for start in range(0, len(x), CHUNK):
         chunk = x[start : start + CHUNK]

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from codelength.data.binarization import draw
 from codelength.data.checksums import cache_folder
 from codelength.data.dataset import DataSet, Split
 from codelength.data.embedded import RGB
@@ -31,12 +32,12 @@ from codelength.data.official import OFFICIAL, OfficialFile, checked_file
 from codelength.data.sources import ArrayFiles, Place
 from codelength.data.stored import StoredArray
 from codelength.errors import DataError
-from codelength.space import Space
+from codelength.space import Binarization, Space
 
 HELD_OUT = 5_000  # training data kept for validation, where a set has none; at most a tenth
 
 # MD5 sums are those of torchvision 0.20's loaders, SHA-256 sums those of TensorFlow Datasets' url_checksums; of notMNIST only
-# the size was published.
+# the size was published. That of chardata.mat is the one in tfsnippet's ml-essentials.
 OFFICIAL.update(
     {
         "notmnist": {
@@ -67,6 +68,12 @@ OFFICIAL.update(
                 "images_background.zip": "md5:68d2efa1b9178cc56df9314c21c6e718",
                 "images_evaluation.zip": "md5:6b91aef0f799c5bb55b94e3f2daec811",
             }.items()
+        },
+        "omniglot28": {
+            "chardata.mat": OfficialFile(
+                {"chardata.mat": "md5:21ecaf34373511aa7691cf2e0802aa3d"},
+                "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/",
+            )
         },
         "imagenet32-old": {
             name: OfficialFile({name: checksum}, "http://image-net.org/small/")
@@ -219,8 +226,8 @@ def load_notmnist() -> DataSet:
 def load_omniglot105() -> DataSet:
     """Omniglot as drawn: 105 x 105, ink 1. Training and validation data are of the background set, test data the evaluation set.
 
-    Validation data are of the last alphabets: the last tenth of the images in the order of names. This is not the 28 x 28 set
-    of Burda et al.
+    Validation data are of the last alphabets: the last tenth of the images in the order of names. The 28 x 28 set of
+    Burda et al. is another (`load_omniglot28`).
     """
 
     def read(name: str) -> np.ndarray:
@@ -235,6 +242,48 @@ def load_omniglot105() -> DataSet:
     splits = {**_held_out(read("images_background.zip"), None), "test": Split(read("images_evaluation.zip"))}
     space = Space.image(1, 105, 105, levels=2)
     return DataSet("omniglot105", space, splits, "MIT", "images_background.zip, images_evaluation.zip")
+
+
+OMNIGLOT28_HELD_OUT = 1_345
+
+
+def load_omniglot28(how: Binarization, seed: int = 0) -> DataSet:
+    """Omniglot 28 x 28 in the split of Burda et al.: 23,000 / 1,345 / 8,070.
+
+    The file holds reals in [0, 1], probabilities of ink. As there, training images are permuted by NumPy's RandomState(123), the
+    last 1,345 are validation data, and images are the transposes of the file's, since MATLAB stores columns. Their numbers are of
+    dynamic binarization; the static one is a draw of this project.
+
+    Args:
+        how: "dynamic" or "static".
+        seed: Seed of the dynamic draw that `Split.x` holds.
+
+    Reference: Burda, Grosse, Salakhutdinov, Importance weighted autoencoders, arXiv:1509.00519, section 5.1, and its code.
+    """
+    import scipy.io
+
+    name = f"omniglot28-{how}"
+    path, _ = _official("omniglot28", "chardata.mat", name)
+    try:
+        found = scipy.io.loadmat(path, variable_names=["data", "testdata"])
+        train, test = (
+            found[key].T.reshape(-1, 1, 28, 28).swapaxes(2, 3).astype(np.float32) for key in ("data", "testdata")
+        )
+    except (ValueError, KeyError, OSError, zlib.error) as error:
+        raise DataError(f"{path} is no chardata.mat ({error}); fetch it again") from error
+    for part in (train, test):
+        if len(part) == 0 or not (part.min() >= 0 and part.max() <= 1):
+            raise DataError(f"{path} holds values outside of [0, 1], or none; fetch it again")
+    train = train[np.random.RandomState(123).permutation(len(train))]
+    parts = {"train": train[:-OMNIGLOT28_HELD_OUT], "validation": train[-OMNIGLOT28_HELD_OUT:], "test": test}
+
+    def split(part: str, probabilities: np.ndarray) -> Split:
+        x = draw(probabilities, 2, "binarization", how, "omniglot28", part, seed)
+        return Split(x, intensity=probabilities if how == "dynamic" else None)
+
+    space = Space.image(1, 28, 28).with_binarization(how)
+    splits = {part: split(part, probabilities) for part, probabilities in parts.items()}
+    return DataSet(name, space, splits, "MIT (Omniglot)", f"chardata.mat of Burda et al.; {how} binarization")
 
 
 def load_celeba64(crop: str) -> DataSet:

@@ -121,6 +121,20 @@ OFFICIAL: dict[str, dict[str, OfficialFile]] = {
         )
     },
     "text8": {"text8": OfficialFile({"text8": "md5:3bea1919949baf155f99411df5fada7e"}, "")},
+    # SHA-256 as published in MLX Data's loader.
+    **{
+        f"wikitext{form}": {
+            f"wikitext-{form}-v1.zip": OfficialFile(
+                {f"wikitext-{form}-v1.zip": f"sha256:{checksum}"}, "https://wikitext.smerity.com/"
+            )
+        }
+        for form, checksum in {
+            "2": "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c",
+            "2-raw": "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
+            "103": "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590",
+            "103-raw": "91c00ae287f0d699e18605c84afc9e45c192bc6b7797ff8837e5474655a33794",
+        }.items()
+    },
 }
 
 

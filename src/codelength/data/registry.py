@@ -24,7 +24,8 @@ class Entry:
         load: Loads it; its keyword arguments are the options.
         shape: (C, H, W), of text (T,).
         levels: Number of levels.
-        sizes: Training, validation and test data; of text bytes (of pydoc those of Python 3.11).
+        sizes: Training, validation and test data; of text bytes (of pydoc those of Python 3.11), of WikiText words and
+            line ends, as published.
         licence: Licence of the data.
         folder: Folder of its official files; None for data inside the packages.
         binarization: How it was binarized, where it was.
@@ -49,6 +50,14 @@ def _binarized(entry: Entry, how: Binarization) -> Entry:
         return binarize(entry.load(), how, seed)
 
     return replace(entry, load=dynamic if how == "dynamic" else static, levels=2, binarization=how)
+
+
+def _omniglot28_static() -> DataSet:
+    return field_sets.load_omniglot28("static")
+
+
+def _omniglot28_dynamic(seed: int = 0) -> DataSet:
+    return field_sets.load_omniglot28("dynamic", seed)
 
 
 def _entries() -> dict[str, Entry]:
@@ -76,6 +85,9 @@ def _entries() -> dict[str, Entry]:
             entries[f"{name}-{how}"] = _binarized(entry, how)
     for name, (load, shape, levels, sizes, licence, folder) in field_sets.ENTRIES.items():
         entries[name] = Entry(load, shape, levels, sizes, licence, folder)
+    omniglot = ((1, 28, 28), 2, (23_000, 1_345, 8_070), "MIT (Omniglot)", "omniglot28")
+    entries["omniglot28-static"] = Entry(_omniglot28_static, *omniglot, "static")
+    entries["omniglot28-dynamic"] = Entry(_omniglot28_dynamic, *omniglot, "dynamic")
     sizes = (50_000, 10_000, 10_000)
     entries |= _texts()
     entries["diabetes"] = Entry(
@@ -104,6 +116,17 @@ def _texts() -> dict[str, Entry]:
         "tinyshakespeare": entry(text.load_tinyshakespeare, 65, shakespeare, "public domain", "tinyshakespeare"),
         "enwik8": entry(text.load_enwik8, 256, large, wikipedia, "enwik8"),
         "enwik8_4mb": entry(text.load_enwik8_4mb, 256, (3_760_000, 40_000, 200_000), wikipedia, "enwik8_4mb"),
+        **{
+            f"wikitext{size}{form}": entry(
+                partial(text.load_wikitext, size, form),
+                256,
+                (words, 217_646, 245_569),
+                wikipedia,
+                f"wikitext{size}{form}",
+            )
+            for size, words in ((2, 2_088_628), (103, 103_227_021))
+            for form in ("", "-raw")
+        },
         "text8": entry(text.load_text8, 27, large, wikipedia, "text8"),
     }
 

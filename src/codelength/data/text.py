@@ -11,6 +11,8 @@ that where documents end is paid for. It stands for no bytes. A single file has 
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -268,6 +270,35 @@ def load_enwik8_4mb(*, context: int = 256, vocabulary: str = "bytes") -> DataSet
 def load_text8(*, context: int = 256, vocabulary: str = "characters") -> DataSet:
     """text8: the first 90, the next 5 and the last 5 million characters, as everywhere."""
     return _wikipedia("text8", _official("text8", "text8", "text8"), 0.05, 0.05, context, vocabulary)
+
+
+def load_wikitext(size: int, form: str, /, *, context: int = 256, vocabulary: str = "bytes") -> DataSet:
+    """WikiText in its official splits, each one text: good articles of Wikipedia, with white space around every word.
+
+    Args:
+        size: 2 or 103, millions of words.
+        form: "-raw", the text; or "", where rare words are replaced by <unk>: numbers of the two are not comparable.
+        context: Tokens of a window.
+        vocabulary: "bytes", "characters", "bpe-N", or the path of a tokenizer.json.
+
+    Reference: Merity et al., Pointer sentinel mixture models, arXiv:1609.07843.
+    """
+    name = f"wikitext{size}{form}"
+    (file,) = OFFICIAL[name].values()
+    path = checked_file(name, file.forms, name)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            suffix = "raw" if form else "tokens"
+            documents = {
+                split: [archive.read(f"wikitext-{size}{form}/wiki.{part}.{suffix}")]
+                for split, part in (("train", "train"), ("validation", "valid"), ("test", "test"))
+            }
+    except (zipfile.BadZipFile, KeyError, zlib.error) as error:
+        raise DataError(f"{path} is no archive of WikiText ({error}); fetch it again") from error
+    source = f"{path.name} (Merity et al. 2016)"
+    return build_text(
+        name, documents, context=context, vocabulary=vocabulary, licence="CC BY-SA 3.0, GFDL", source=source
+    )
 
 
 def _wikipedia(name: str, content: bytes, validation: float, test: float, context: int, vocabulary: str) -> DataSet:
