@@ -172,7 +172,7 @@ ROWS = [
     Row("maf", SIGNED, {"layers": 2, "hidden": [6], "map": "spline", "preprocessing": "marginal"}),
     Row("idf", GREY, INTEGER),
     Row("idf", COLOUR, {**INTEGER, "factoring": "half", "pattern": "random", "translation_scale": 0.7}),
-    Row("idf", WIDE, {**INTEGER, "pattern": "reverse", "activation": "swish", "group_norm": True}),
+    Row("idf", WIDE, {**INTEGER, "pattern": "restore", "activation": "swish", "group_norm": True}),
     Row("idf", SIGNED, {**INTEGER, "background": True, "rezero": True}),
     Row("quantized", SIGNED, {"base": "idf", "options": INTEGER}),
     Row("quantized", COLOUR, {"base": "idf", "options": {**INTEGER, "factoring": "half"}, "activations": 8}),

@@ -115,20 +115,25 @@ def load_potts(*, side: int = 4, levels: int = 3, coupling: float = 0.5, seed: i
     return _data_set("potts", Space.image(1, side, side, levels), draw, seed, "exact samples of a Potts model")
 
 
+def draw_addition(count: int, digits: int, rng: np.random.Generator) -> np.ndarray:
+    """Two numbers and their sum, characters in the order units first, a_0 b_0 c_0 a_1 b_1 c_1 ... and the last carry: (count, 1, 1, 3 digits + 1) uint8."""
+    a, b = rng.integers(0, 10, (2, count, digits))
+    out, carry = np.empty((count, 3 * digits + 1), dtype=np.uint8), np.zeros(count, dtype=np.int64)
+    for place in range(digits):
+        total = a[:, place] + b[:, place] + carry
+        out[:, 3 * place : 3 * place + 3] = np.stack([a[:, place], b[:, place], total % 10], axis=1)
+        carry = total // 10
+    out[:, -1] = carry
+    return out.reshape(count, 1, 1, -1)
+
+
 def load_addition(*, digits: int = 5, seed: int = 0) -> DataSet:
-    """Two numbers and their sum, characters in the order units first: a_0 b_0 c_0 a_1 b_1 c_1 ... and the last carry; entropy 2 · digits · ln 10 nats."""
+    """Draws of `draw_addition`; their entropy is 2 · digits · ln 10 nats."""
     if not 1 <= digits <= 9:
         raise UsageError(f"addition: digits={digits}; wanted 1 to 9")
 
     def draw(count: int, rng: np.random.Generator) -> np.ndarray:
-        a, b = rng.integers(0, 10, (2, count, digits))
-        out, carry = np.empty((count, 3 * digits + 1), dtype=np.uint8), np.zeros(count, dtype=np.int64)
-        for place in range(digits):
-            total = a[:, place] + b[:, place] + carry
-            out[:, 3 * place : 3 * place + 3] = np.stack([a[:, place], b[:, place], total % 10], axis=1)
-            carry = total // 10
-        out[:, -1] = carry
-        return out.reshape(count, 1, 1, -1)
+        return draw_addition(count, digits, rng)
 
     return _data_set("addition", Space.image(1, 1, 3 * digits + 1, 10), draw, seed, "sums of random numbers")
 

@@ -17,7 +17,7 @@ NET = {"scales": 1, "growth": 4, "layers": 1, "components": 2}
 KINDS = {
     "lifting": {"pattern": "lifting", "factoring": "chain"},
     "paper": {"pattern": "random", "factoring": "half"},
-    "idf++": {"pattern": "reverse", "factoring": "half", "rezero": True, "activation": "swish", "group_norm": True},
+    "idf++": {"pattern": "restore", "factoring": "half", "rezero": True, "activation": "swish", "group_norm": True},
     "background": {"background": True},
 }
 
@@ -131,8 +131,8 @@ def test_steps_are_bijections_of_channels():
 
 
 def test_every_channel_is_moved_by_some_coupling():
-    for pattern in ("random", "reverse", "lifting"):
-        steps = plan((1, 4, 4), scales=1, couplings=4, pattern=pattern, factoring="chain", seed=0)
+    for pattern in ("random", "restore", "lifting"):
+        steps = plan((1, 4, 4), scales=1, couplings=16, pattern=pattern, factoring="chain", seed=0)
         place, moved = list(range(4)), set()
         for step in steps:
             if isinstance(step, Permute):
@@ -141,6 +141,7 @@ def test_every_channel_is_moved_by_some_coupling():
                 assert sorted(step.free + step.moved) == list(range(4))
                 moved |= {place[i] for i in step.moved}
         assert moved == set(range(4))
+        assert (place == list(range(4))) == (pattern != "random")
 
 
 def test_empty_images_do_not_move_with_background():

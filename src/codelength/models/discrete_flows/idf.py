@@ -8,7 +8,7 @@ Departures: translations are added modulo the number of levels (`wrap`), so that
 paper, latents range over more integers than data, and some of the mass lies on integers that are no data. Latents are given by mixtures and
 channel by channel; `factoring="chain"` lets three of four pixels leave one after the other, each given those that stay, where the paper lets half of the channels leave at once.
 
-The improvements of IDF++ (van den Berg et al., arXiv:2006.12459) are options: `rezero`, `activation="swish"`, `group_norm`, `pattern="reverse"`.
+The improvements of IDF++ (van den Berg et al., arXiv:2006.12459) are options: `rezero`, `activation="swish"`, `group_norm`, `pattern="restore"`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class IDF(IntegerFlow):
         space: Images whose sides halve `scales` times.
         scales: Number of squeezes.
         couplings: Couplings a scale.
-        pattern: Which channels a coupling translates: "lifting", "random" (the paper) or "reverse" (IDF++).
+        pattern: Which channels a coupling translates: "lifting", "random" (the paper) or "restore" (IDF++).
         factoring: What leaves after a scale: "chain" or "half" (the paper).
         growth, layers: Of the couplings' networks.
         prior_growth, prior_layers: Of the priors' networks; those of the couplings without them.

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from codelength.errors import UsageError
 
-Pattern = Literal["random", "reverse", "lifting"]
+Pattern = Literal["random", "restore", "lifting"]
 Factoring = Literal["half", "chain"]
-PATTERNS = ("random", "reverse", "lifting")
+PATTERNS = ("random", "restore", "lifting")
 FACTORINGS = ("half", "chain")
 FOLD = 2
 COSETS = (0, 3, 1, 2)
@@ -105,8 +105,8 @@ def plan(
         shape: (C, H, W).
         scales: Number of squeezes.
         couplings: Couplings a scale.
-        pattern: What is translated. "random": channels are permuted by a seed before each coupling, the first half conditions. "reverse": the same with the
-            order reversed instead (IDF++). "lifting": by turns the three pixels of a square that leave, given the one that stays, and the other way round, the
+        pattern: What is translated. "random": channels are permuted by a seed before each coupling; three quarters condition, one is translated, as in the
+            authors' code. "restore": the same, and channels go back to their places after it (IDF++), so that pixels leave by place. "lifting": by turns the three pixels of a square that leave, given the one that stays, and the other way round, the
             prediction and update steps of wavelets.
         factoring: "half": half of the channels leave after a scale. "chain": three pixels of each square leave, one after the other, the last one given the others.
         seed: Of random permutations.
@@ -131,17 +131,15 @@ def plan(
         before = channels
         channels, height, width = 4 * channels, height // 2, width // 2
         for turn in range(couplings):
+            order = tuple(torch.randperm(channels, generator=generator, device="cpu").tolist())
             if pattern != "lifting":
-                order = (
-                    torch.randperm(channels, generator=generator, device="cpu").tolist()
-                    if pattern == "random"
-                    else range(channels)[::-1]
-                )
-                steps.append(Permute(tuple(order)))
-            edge = before if pattern == "lifting" else channels // 2
+                steps.append(Permute(order))
+            edge = before if pattern == "lifting" else channels - channels // 4
             low, high = tuple(range(edge)), tuple(range(edge, channels))
             swap = pattern == "lifting" and turn % 2 == 1
             steps.append(Couple(moves, high if swap else low, low if swap else high))
+            if pattern == "restore":
+                steps.append(Permute(tuple(sorted(range(channels), key=order.__getitem__))))
             moves += 1
         parts = [channels // 2] if factoring == "half" else [before] * 3
         for part in parts:
