@@ -160,7 +160,7 @@ def measure(path: Path, images: int, timed: int) -> dict[str, Any]:
         "speed": timed_path(model, x),
         "access": access(model, test[:timed]),
         "share_of_latents_moved_by_couplings": moved / x.numel(),
-        "learning_curve": learning_curve(path.parent / run.recipe.name.rpartition("-int")[0]),
+        "learning_curve": learning_curve(path.with_name(path.name.rpartition("-int")[0])),
     }
 
 
