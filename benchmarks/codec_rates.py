@@ -45,7 +45,12 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "activation tables": [(SumsTable, "forward")],
     "mixture parameters": [(MixtureGrid, "forward"), (Lookup, "forward")],
     "cumulative counts": [(IntegerMixture, "between"), (IntegerMixture, "below"), (LogisticTables, "sigmoids")],
-    "entropy coder": [(BitWriter, "code"), (BitReader, "code"), (integer_codec, "encode_decisions"), (integer_codec, "_decoded")],
+    "entropy coder": [
+        (BitWriter, "code"),
+        (BitReader, "code"),
+        (integer_codec, "encode_decisions"),
+        (integer_codec, "_decoded"),
+    ],
 }
 
 

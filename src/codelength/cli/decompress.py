@@ -13,7 +13,9 @@ import click
 @click.option("--run", type=click.Path(path_type=Path), help="Run whose model coded the file.")
 @click.option("--items", default=":", show_default=True, help="Which items: 7, 10:20, :5 or 100:.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option("--workers", type=click.IntRange(1), help="Processes that decode at once; the number of cores without it.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes that decode at once; the number of cores without it."
+)
 def command(file: Path, output: Path, run: Path | None, items: str, overwrite: bool, workers: int | None) -> None:
     """Restore the items of FILE: images as PNG, arrays as .npy, other files as they were.
 
