@@ -154,14 +154,18 @@ def measure(path: Path, images: int, timed: int) -> dict[str, Any]:
     model, _ = load_coder(run)
     model.eval()
     x = torch.from_numpy(test[:timed].astype(np.int64))
-    moved = sum(int((a != b).sum()) for a, b in zip(model.latents(x), _still(model, x), strict=True))
     return {
         "coding": coded,
         "speed": timed_path(model, x),
         "access": access(model, test[:timed]),
-        "share_of_latents_moved_by_couplings": moved / x.numel(),
+        "share_of_latents_moved_by_couplings": share_moved(model, x),
         "learning_curve": learning_curve(path.with_name(path.name.rpartition("-int")[0])),
     }
+
+
+def share_moved(model: Any, x: torch.Tensor) -> float:
+    """Share of latents that are others than if no coupling translated."""
+    return sum(int((a != b).sum()) for a, b in zip(model.latents(x), _still(model, x), strict=True)) / x.numel()
 
 
 def _still(model: Any, x: torch.Tensor) -> list[torch.Tensor]:
