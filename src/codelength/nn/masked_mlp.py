@@ -33,7 +33,7 @@ def hidden_degrees(size: int, sites: int) -> Tensor:
 class SiteMasks(nn.Module):
     """The masks of a `MaskedMLP` for one coding order; buffers that are rebuilt, not saved.
 
-    `sites[t]` is the site at place t of the order; `ends[l][m]` of the units of hidden layer l have degree m or less.
+    `sites[t]` is the site at place t of the order; `ends[l][m]` of the units of hidden layer l have degree m or less; `degrees[l]` are theirs.
 
     Args:
         order: Place of each site in the coding order, a permutation of 0 .. S − 1, (S,).
@@ -45,7 +45,7 @@ class SiteMasks(nn.Module):
 
     def __init__(self, order: Tensor, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        degrees = [hidden_degrees(size, len(order)) for size in hidden]
+        self.degrees = degrees = [hidden_degrees(size, len(order)) for size in hidden]
         self.order = order
         self.sites = order.argsort().tolist()
         places = torch.arange(len(order) + 1, device="cpu")

@@ -127,3 +127,31 @@ def test_the_ensemble_has_no_conditionals_and_trains_on_an_order_at_random(rando
     generator = torch.Generator().manual_seed(0)
     seen = {round(model.training_objective(x, generator).sum().item(), 6) for _ in range(40)}
     assert seen == {round(-model.ordered(k).conditionals(x).log_prob(x).sum().item(), 6) for k in range(3)}
+
+
+@pytest.mark.parametrize("ordering", ["raster", "random"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_local_weights_fall_off_with_the_distance_from_the_first_site_not_seen(ordering, residual):
+    space = Space.image(1, 12, 12, 2)
+    options = {"hidden": [572, 572], "ordering": ordering, "residual": residual}
+    model = build_model("made", space, reach=1.5, **options)
+    masks = model.masks
+    sites = torch.tensor([[s // 12, s % 12] for s in range(144)]).float()
+    units = sites[torch.tensor(masks.sites)[masks.degrees[0]]]
+    pairs = [
+        (model.network.input.weight, masks.input, torch.cdist(units, sites), 2.0),
+        (model.network.hidden_layer(0).weight, masks.hidden(0), torch.cdist(units, units), 0.5 if residual else 2.0),
+        (model.network.output.weight, masks.output, torch.cdist(sites, units), 0.01),
+    ]
+    for weight, mask, distance, moment in pairs:
+        near, far = (weight[mask & part].std().item() for part in (distance <= 1.5, distance > 6))
+        assert near > 10 * far > 0
+        squares = (weight * mask).square().sum(1)[mask.sum(1) > 20]
+        torch.testing.assert_close(squares.mean().item(), moment, rtol=0.15, atol=0.0)
+    plain = build_model("made", space, **options).network.input.weight
+    assert plain[masks.input & (pairs[0][2] <= 1.5)].std() < 1.5 * plain[masks.input & (pairs[0][2] > 6)].std()
+
+
+def test_a_reach_must_be_positive():
+    with pytest.raises(UsageError, match="positive"):
+        build_model("made", GREY, hidden=[60], reach=0.0)

@@ -12,6 +12,7 @@ pixel likelihoods than Bernoulli are options; no direct connections from input t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -143,6 +144,8 @@ class MADE(AutoregressiveModel):
         ordering_seed: Seed of a random order.
         one_hot: Also give the network the indicators of the levels (for few levels).
         dropout: Dropout of hidden units in training.
+        reach: Where a unit looks at the start: initial weights fall off with the distance from the site that is the first it
+            does not see, as a Gaussian whose standard deviation is so many sites; None for weights that know no place.
         pixels: "bernoulli", "categorical" or "logistic_mixture"; by default the first for two levels, else the last.
         components: Mixture components of "logistic_mixture".
         coupling: Whether the channels of "logistic_mixture" depend on each other given the component; on for colour.
@@ -163,6 +166,7 @@ class MADE(AutoregressiveModel):
         ordering_seed: int = 0,
         one_hot: bool = False,
         dropout: float = 0.0,
+        reach: float | None = None,
         pixels: str | None = None,
         components: int | None = None,
         coupling: bool | None = None,
@@ -174,6 +178,8 @@ class MADE(AutoregressiveModel):
         self.network = made_network(space, self.likelihood, tuple(hidden), residual, one_hot, dropout, classes)
         self.masks = SiteMasks(site_order(space, ordering, ordering_seed), tuple(hidden))
         self.one_hot = one_hot
+        if reach is not None:
+            start_local(self.network, self.masks, space.sizes[2], reach)
 
     @property
     def ordered(self) -> OrderedMADE:
@@ -237,3 +243,49 @@ def made_network(
         network.output.weight.mul_(0.1)
         network.output.bias.copy_(likelihood.initial().repeat_interleave(height * width))
     return network
+
+
+FAR = 0.02
+"""Share of the initial weights' standard deviation that is left far away."""
+
+
+@torch.no_grad()
+def start_local(network: MaskedMLP, masks: SiteMasks, width: int, reach: float) -> None:
+    """Initial weights by distance: units know their surroundings before they have learned anything.
+
+    A unit of degree m lies at site m of the order, the first that it does not see. Its weights get the standard deviation of a
+    Gaussian window of their distance over the places that its mask leaves, scaled to the second moment of He et al. (arXiv:1502.01852).
+
+    Args:
+        network: The weights.
+        masks: Masks of the coding order.
+        width: Sites of a row.
+        reach: Standard deviation of the window, in sites.
+
+    Raises:
+        UsageError: `reach` is not positive.
+    """
+    if not reach > 0:
+        raise UsageError(f"reach={reach}; wanted a positive number of sites, or none")
+    if network.input.weight.is_meta:  # built for its size alone
+        return
+    order = masks.order
+    sites = _coordinates(torch.arange(len(order), device="cpu"), width)
+    units = [_coordinates(order.argsort()[degrees], width) for degrees in masks.degrees]
+    _fall_off(network.input.weight.unflatten(1, (-1, len(order))), masks.input, units[0], sites, reach, 2.0)
+    for index, (before, after) in enumerate(itertools.pairwise(units)):
+        weight = network.hidden_layer(index).weight.unsqueeze(1)
+        _fall_off(weight, masks.hidden(index), after, before, reach, 0.5 if network.residual else 2.0)
+    out = network.output.weight.unflatten(0, (-1, len(order))).movedim(0, 1)
+    _fall_off(out, masks.output, sites, units[-1], reach, 0.01)
+
+
+def _coordinates(site: Tensor, width: int) -> Tensor:
+    return torch.stack([site // width, site % width], dim=1).float()
+
+
+def _fall_off(weight: Tensor, mask: Tensor, rows: Tensor, columns: Tensor, reach: float, moment: float) -> None:
+    """Fill a weight, (R, E, C): each row's squares sum to `moment` in the mean, the more the nearer column and row lie."""
+    window = torch.exp(torch.cdist(rows, columns).square() / (-2 * reach**2)).add_(FAR) * mask
+    window *= (moment / (weight.shape[1] * window.square().sum(1, keepdim=True)).clamp(min=1e-12)).sqrt()
+    weight.copy_(torch.randn_like(weight) * window.unsqueeze(1))
