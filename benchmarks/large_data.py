@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -71,6 +70,17 @@ def make_run(folder: Path, shape: tuple[int, ...], system: str, options: dict[st
     return folder
 
 
+# A process starts with its parent's peak of resident memory, and this one's is large: a small one stands between them.
+WATCH = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print()
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(code)
+"""
+
+
 def evaluate(run: Path, data: str, split: str, *more: str) -> dict[str, Any]:
     """`codelength evaluate` in a process of its own: its record, seconds, and peak resident memory."""
     command = [
@@ -85,18 +95,18 @@ def evaluate(run: Path, data: str, split: str, *more: str) -> dict[str, Any]:
         split,
         "--json",
     ]
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True, env=environment)
-    output, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"evaluate failed with {process.returncode}")
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *command, *more], stdout=subprocess.PIPE, text=True, env=environment, check=True
+    )
+    output, _, usage = done.stdout.rstrip().rpartition("\n")
+    cpu, peak = (float(word) for word in usage.split())
     return {
         "record": json.loads(output),
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-        "peak_resident_mib": round(after.ru_maxrss / 1024, 1),  # of the largest child so far: the evaluation
+        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(cpu, 1),
+        "peak_resident_mib": round(peak / 1024, 1),
     }
 
 
