@@ -66,6 +66,11 @@ class TrainingConfig(_Strict):
     precision: Literal["float32", "bf16"] = Field("float32", description="Arithmetic of the forward pass in training.")
     channels_last: bool = Field(False, description="Keep images channels-last in memory.")
     horizontal_flip: bool = Field(False, description="Flip training images at random.")
+    translate: int = Field(
+        0,
+        ge=0,
+        description="Move training images by up to so many sites; the share of moved ones falls linearly from all to none.",
+    )
     validate_every: int = Field(500, ge=1, description="Steps between validations.")
     validation_examples: int | None = Field(None, ge=1, description="Validation data used for selection; none for all.")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints.")
@@ -74,6 +79,13 @@ class TrainingConfig(_Strict):
         None, description="Run whose weights training starts from: a folder, or the name of one beside the run."
     )
     seed: int = Field(0, description="Seed of initialization, data order and noise.")
+
+    @property
+    def augmentation(self) -> str | None:
+        """What is done to training images, as records name it; None for nothing."""
+        done = ["horizontal_flip"] if self.horizontal_flip else []
+        done += [f"translate {self.translate}"] if self.translate else []
+        return ", ".join(done) or None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -48,9 +48,32 @@ def test_only_the_conditions_the_model_takes_are_handed_out():
         Batches(split(), 4, seed=0, conditioning=("label",))
 
 
-def test_only_images_can_be_flipped():
-    with pytest.raises(UsageError, match="horizontal_flip"):
-        Batches(Split(np.zeros((4, 3), dtype=np.int64)), 2, seed=0, flip=True)
+def test_translations_move_images_and_repeat_the_border():
+    images = np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4).repeat(3000, axis=0)
+    data = Split(images, intensity=images / 12)
+    moved = Batches(data, 3000, seed=0, translate=1, steps=10**9)[1]
+    padded = np.pad(images[0, 0], 1, mode="edge")
+    wanted = {(r, c): torch.from_numpy(padded[1 - r : 4 - r, 1 - c : 5 - c]) for r in (-1, 0, 1) for c in (-1, 0, 1)}
+    counts = {move: int((moved.x == image).flatten(1).all(1).sum()) for move, image in wanted.items()}
+    assert sum(counts.values()) == 3000
+    assert all(abs(n - 3000 / 9) < 5 * (3000 * 8 / 81) ** 0.5 for n in counts.values())
+    assert torch.allclose(moved.intensity * 12, moved.x.float())
+
+
+def test_translations_fade_out():
+    images = np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4).repeat(2000, axis=0)
+    batches = Batches(Split(images), 2000, seed=0, translate=1, steps=4)
+    still = [
+        float((batches[step].x == torch.from_numpy(images)).flatten(1).all(1).float().mean()) for step in (1, 2, 3, 4)
+    ]
+    assert still == pytest.approx([1 / 3, 5 / 9, 7 / 9, 1], abs=0.06)
+    assert still[3] == 1
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"translate": 1}])
+def test_only_images_can_be_flipped_or_moved(change):
+    with pytest.raises(UsageError, match="are no images"):
+        Batches(Split(np.zeros((4, 3), dtype=np.int64)), 2, seed=0, **change)
 
 
 def test_real_data_stay_real():

@@ -266,7 +266,7 @@ def evaluate_run(
         seed=seed,
         batch_size=batch_size,
         weights=cast(Weights, run.weights),
-        augmentation="horizontal_flip" if run.recipe.training.horizontal_flip else None,
+        augmentation=run.recipe.training.augmentation,
         recipe_sha256=run.recipe.sha256(),
         model_sha256=run.model_sha256,
         test_evaluations=count,

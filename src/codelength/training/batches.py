@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,11 @@ class Batch:
     conditions: dict[str, Tensor]
     intensity: Tensor | None = None
 
+    def with_images(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with data and intensities changed alike."""
+        intensity = None if self.intensity is None else change(self.intensity)
+        return Batch(change(self.x), self.conditions, intensity)
+
     def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
         """The batch on `device`; images in `memory_format`."""
 
@@ -52,25 +58,33 @@ class Batches:
         seed: Seed of order and flips.
         conditioning: Conditions to hand out.
         flip: Mirror each image with probability 1/2.
+        translate: Move each image by up to so many sites along each axis; what moves in repeats the border.
+        steps: Number of steps over which the share of images that are moved falls linearly from all to none.
 
     Raises:
-        UsageError: The data have no such condition, or are no images to flip.
+        UsageError: The data have no such condition, or are no images to flip or move.
     """
 
     def __init__(
-        self, split: Split, batch_size: int, seed: int, *, conditioning: tuple[str, ...] = (), flip: bool = False
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        *,
+        conditioning: tuple[str, ...] = (),
+        flip: bool = False,
+        translate: int = 0,
+        steps: int = 1,
     ) -> None:
         for name in conditioning:
             if name not in split.conditions:
                 known = ", ".join(split.conditions) or "none"
                 raise UsageError(f"the model wants the condition {name!r} but the data have {known}; choose other data")
-        if flip and split.x.ndim != 4:
-            raise UsageError(
-                f"training.horizontal_flip: data of shape {split.x.shape[1:]} are no images; set it to false"
-            )
-        self.split, self.batch_size, self.seed, self.conditioning, self.flip = (
-            split, batch_size, seed, conditioning, flip,
-        )  # fmt: skip
+        for key, asked in (("horizontal_flip", flip), ("translate", translate)):
+            if asked and split.x.ndim != 4:
+                raise UsageError(f"training.{key}: data of shape {split.x.shape[1:]} are no images; leave it out")
+        self.split, self.batch_size, self.seed, self.conditioning = split, batch_size, seed, conditioning
+        self.flip, self.translate, self.steps = flip, translate, steps
         self._epoch = -1
         self._order: np.ndarray | WindowOrder = np.empty(0, dtype=np.int64)
 
@@ -87,11 +101,21 @@ class Batches:
     def part(self, step: int, share: Share) -> Batch:
         """The data `share` of the batch of a step; only they are read."""
         batch = take(self.split, self.indices(step)[share.start : share.stop], self.conditioning)
-        if not self.flip:
-            return batch
-        mirrored = share.own(torch.rand(self.batch_size, generator=make_generator(self.seed, "flip", step)) < 0.5)
-        x, intensity = _flip(batch.x, mirrored), batch.intensity
-        return Batch(x, batch.conditions, None if intensity is None else _flip(intensity, mirrored))
+        if self.flip:
+            mirrored = share.own(torch.rand(self.batch_size, generator=make_generator(self.seed, "flip", step)) < 0.5)
+            batch = batch.with_images(lambda x: _flip(x, mirrored))
+        if self.translate:
+            moves = share.own(self._moves(step))
+            batch = batch.with_images(lambda x: _translated(x, moves))
+        return batch
+
+    def _moves(self, step: int) -> Tensor:
+        """By how many rows and columns each image of a step's batch is moved, int64 (B, 2)."""
+        generator = make_generator(self.seed, "translate", step)
+        far = 2 * self.translate + 1
+        moves = torch.randint(far, (self.batch_size, 2), generator=generator) - self.translate
+        moved = torch.rand(self.batch_size, 1, generator=generator) < 1 - step / self.steps
+        return moves * moved
 
     def _permutation(self, epoch: int) -> np.ndarray | WindowOrder:
         if epoch != self._epoch and isinstance(self.split.x, StoredArray):
@@ -138,6 +162,15 @@ def data_mark(split: Split) -> str:
     count = 16 if isinstance(x, StoredArray) else 256  # each may cost a chunk
     spread = np.linspace(0, len(split) - 1, min(len(split), count)).astype(np.int64)
     return f"{len(split)}-{hashlib.sha256(np.ascontiguousarray(x[spread]).tobytes()).hexdigest()[:16]}"
+
+
+def _translated(x: Tensor, moves: Tensor) -> Tensor:
+    """Images, (B, C, H, W), moved down and right by `moves`, (B, 2); what moves in repeats the border."""
+    rows, columns = (
+        (torch.arange(size) - moves[:, axis : axis + 1]).clamp_(0, size - 1) for axis, size in enumerate(x.shape[2:])
+    )
+    return x[torch.arange(len(x))[:, None, None, None], torch.arange(x.shape[1])[:, None, None],
+             rows[:, None, :, None], columns[:, None, None, :]]  # fmt: skip
 
 
 def _flip(x: Tensor, mirrored: Tensor) -> Tensor:

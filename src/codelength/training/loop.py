@@ -67,7 +67,13 @@ class Loop:
         split = data.split("train")
         self.num_dims = None if self.model.measure == "density" else math.prod(split.x.shape[1:])
         self.batches = Batches(
-            split, config.batch_size, config.seed, conditioning=self.model.conditioning, flip=config.horizontal_flip
+            split,
+            config.batch_size,
+            config.seed,
+            conditioning=self.model.conditioning,
+            flip=config.horizontal_flip,
+            translate=config.translate,
+            steps=config.steps,
         )
         self.chosen = choose(self.selection, config.validation_examples, config.seed)
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format

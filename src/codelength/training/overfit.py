@@ -67,7 +67,7 @@ class Memorization:
 def narrow(recipe: Recipe, data: DataSet, count: int) -> tuple[Recipe, DataSet]:
     """The recipe and data of a memorization test: the first `count` training data, no more than them a batch.
 
-    Flips and fresh binarizations are left out: they would make more than N data.
+    Flips, translations and fresh binarizations are left out: they would make more than N data.
 
     Raises:
         UsageError: `count` is not between 1 and the number of training data.
@@ -81,7 +81,7 @@ def narrow(recipe: Recipe, data: DataSet, count: int) -> tuple[Recipe, DataSet]:
         )
     first = subset(train, np.arange(count))
     first = Split(first.x, first.clusters, first.conditions)
-    changes = {"batch_size": min(recipe.training.batch_size, count), "horizontal_flip": False}
+    changes = {"batch_size": min(recipe.training.batch_size, count), "horizontal_flip": False, "translate": 0}
     narrowed = recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
     return narrowed, DataSet(data.name, data.space, {"train": first}, data.licence, data.source)
 
