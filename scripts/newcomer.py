@@ -2,8 +2,9 @@
 
     python scripts/newcomer.py [--images FOLDER] [--steps N] [--install] [-o benchmarks/results/newcomer.json]
 
-Without --images the folder is filled with crops of the photographs inside scikit-image. Without --install the first command,
-the installation, is left out: its time is the network's.
+Without --images the folder is filled with crops of the photographs inside scikit-image. With --install the first command is run too, in
+an empty environment that is made beforehand (`python -m venv`), and the other commands with what it installed; without, they run with this
+Python. --pip-args are options of pip, such as an index.
 """
 
 from __future__ import annotations
@@ -47,19 +48,26 @@ def make_images(folder: Path, side: int = 32, count: int = 240) -> None:
         Image.fromarray(photograph[top : top + side, left : left + side]).save(folder / f"{i:03}.png")
 
 
-def walk(folder: Path, steps: int | None, install: bool) -> list[dict[str, object]]:
+def walk(folder: Path, steps: int | None, install: bool, pip_args: str) -> list[dict[str, object]]:
     """Run the commands one after the other; seconds of each. Stops at the first that fails."""
     timed: list[dict[str, object]] = []
+    python, environment = sys.executable, dict(os.environ)
+    if install:
+        subprocess.run([sys.executable, "-m", "venv", str(folder / ".venv")], check=True)
+        python = str(folder / ".venv/bin/python")
+        environment = {key: value for key, value in environment.items() if key != "PYTHONPATH"}
     for line in commands():
         if line.startswith("pip ") and not install:
             continue
         words = shlex.split(line)
         if steps is not None and words[1] == "train":
             words += ["--set", f"training.steps={steps}"]
+        if words[0] == "pip":
+            words += shlex.split(pip_args)
         module = "codelength.cli.main" if words[0] == "codelength" else words[0]  # pip of the same Python
-        program = [sys.executable, "-m", module, *words[1:]]
+        program = [python, "-m", module, *words[1:]]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        done = subprocess.run(program, cwd=folder, text=True, capture_output=True, env=os.environ)
+        done = subprocess.run(program, cwd=folder, text=True, capture_output=True, env=environment)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             raise SystemExit(f"`{line}` failed: {done.stderr.strip().splitlines()[-1]}")
@@ -90,7 +98,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="a folder of your own")
     parser.add_argument("--steps", type=int, help="training steps other than the tutorial's")
-    parser.add_argument("--install", action="store_true", help="run the installation too")
+    parser.add_argument("--install", action="store_true", help="run the installation too, in an environment of its own")
+    parser.add_argument("--pip-args", default="", help="options of pip")
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     given = parser.parse_args()
     if len(commands()) > MOST_COMMANDS:
@@ -103,7 +112,7 @@ def main() -> int:
             shutil.copytree(given.images, folder / "mine")
         if given.install:
             (folder / "codelength").symlink_to(ROOT)
-        timed = walk(folder, given.steps, given.install)
+        timed = walk(folder, given.steps, given.install, given.pip_args)
         result = {
             "command": " ".join(["python", "scripts/newcomer.py", *sys.argv[1:]]),
             "commands_of_the_path": len(commands()),

@@ -69,12 +69,13 @@ def fill_in(markdown: str) -> str:
 def newcomer() -> str:
     """The times of the newcomer's path, from its record."""
     result = json.loads((ROOT / "benchmarks/results/newcomer.json").read_text())
+    installed = any(step["command"].startswith("pip ") for step in result["steps_timed"])
     rows = [f"| `{step['command']}` | {step['seconds']} | {step['cpu_seconds']} |" for step in result["steps_timed"]]
     return (
         "| command | seconds | CPU-seconds |\n|---|---|---|\n"
         + "\n".join(rows)
         + f"\n\nIn all {result['seconds']:.0f} seconds, "
-        f"{result['cpu_seconds']:.0f} of them of CPU, on {result['machine']['cpus']} cores shared with other work, without the installation. {result['images']} images of "
+        f"{result['cpu_seconds']:.0f} of them of CPU, on {result['machine']['cpus']} cores{'' if installed else ', without the installation'}. {result['images']} images of "
         f"{result['image_bytes']:,} bytes as PNG became {result['compressed_bytes']:,} bytes; test images cost {result['test_bits_per_dim']:.3f} bits/dim, {result['kind']} "
         "(`benchmarks/results/newcomer.json`)."
     )
