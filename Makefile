@@ -26,7 +26,7 @@ help:
 	@echo "make test-browser    the pages in headless Chromium: clicks, accessibility, no requests"
 	@echo "make docs            the documentation site in site/: links, commands, Python examples and doctests checked"
 	@echo "make figures         the figures of the guide and the numbers they show"
-	@echo "make nightly         every command of the README and the guide, run"
+	@echo "make nightly         every command of the README and of docs/, run"
 	@echo "make bench           every benchmark in benchmarks/ that needs no run or file of yours; the others are named"
 	@echo "make fuzz            damage $(FUZZ) archives: each must be refused or give back the original"
 	@echo "make verify-records  evaluate every run in records/ again; recompute $(OUT)/results.json if it is there"

@@ -279,6 +279,7 @@ def logs(folder: Path) -> None:
 def benchmarks(folder: Path) -> None:
     """The benchmarks without their results."""
     shutil.copytree(ROOT / "benchmarks", folder, ignore=shutil.ignore_patterns("results"))
+    (folder / "results").mkdir()
 
 
 FILES: dict[str, Callable[[Path], None]] = {
@@ -336,7 +337,8 @@ def prepare(folder: Path, wanted: list[list[str]], made_before: Path) -> None:
 
 def outputs(words: list[str]) -> list[str]:
     """Folders that a training or quantization makes."""
-    if "--out" in words and "--resume" not in words[:3] and words[1] in ("train", "quantize", "sweep"):
+    making = {"train", "quantize", "sweep"} & set(words)
+    if "--out" in words and making and words[1:3] != ["train", "--resume"]:
         return [words[words.index("--out") + 1]]
     return []
 

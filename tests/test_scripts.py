@@ -76,3 +76,24 @@ def test_documents_in_order(tree, capsys):
     (tree / "docs" / "x.md").write_text("## Part 2\n[up](../README.md)\n")  # the site has no such page
     assert script.main([], tree) == 1
     assert "leaves docs/" in capsys.readouterr().err
+
+
+def test_nightly_runs_every_command_that_pages_show():
+    script = load("run_commands")
+    shown = [
+        line for page in script.pages() for line in page.read_text().splitlines() if line.startswith("codelength ")
+    ]
+    run = [words for page in script.pages() for words in script.commands(page)]
+    assert len(shown) > 80
+    assert sum(words[0] == "codelength" for words in run) == len(shown)
+
+
+def test_nightly_cuts_trainings_short_and_changes_nothing_else():
+    script = load("run_commands")
+    cut = script.cut_short(
+        ["codelength", "train", "mnist5k-made", "--set", "training.steps=2000", "--out", "runs/made"]
+    )
+    assert cut == ["codelength", "train", "mnist5k-made", "--out", "runs/made", "--set", "training.steps=4"]
+    for words in (["codelength", "train", "--resume", "--out", "runs/made"], ["codelength", "audit", "runs/made"]):
+        assert script.cut_short(words) == words
+    assert script.cut_short(["codelength", "sweep", "mnist5k-made", "--trials", "20"])[3:5] == ["--trials", "2"]
