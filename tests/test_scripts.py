@@ -97,3 +97,56 @@ def test_nightly_cuts_trainings_short_and_changes_nothing_else():
     for words in (["codelength", "train", "--resume", "--out", "runs/made"], ["codelength", "audit", "runs/made"]):
         assert script.cut_short(words) == words
     assert script.cut_short(["codelength", "sweep", "mnist5k-made", "--trials", "20"])[3:5] == ["--trials", "2"]
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A small run with a record, and the script."""
+    from codelength.evaluation import evaluate_run
+    from codelength.recipe import load_recipe
+    from codelength.training import train
+
+    settings = {"training.steps": 3, "training.validate_every": 3, "training.checkpoint_every": 3}
+    recipe = load_recipe(
+        "demo-mnist5k-made", {**settings, "training.validation_examples": 20, "model.options.hidden": [100, 100]}
+    )
+    run = train(recipe, tmp_path / "trained", progress=False)
+    evaluate_run(run, split="validation", examples=20)
+    return run.path, tmp_path / "records" / "small", load("publish_run")
+
+
+def test_a_published_run_has_its_records_under_its_new_name(published, capsys):
+    source, out, script = published
+    assert script.main([str(source), str(out)]) == 0
+    (record,) = out.glob("evaluation/*/record.json")
+    assert '"model": "small"' in record.read_text()
+    assert (out / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    assert not (out / "state").exists()
+    verify = load("verify_records")
+    assert verify.main([str(out.parent)]) == 0
+    assert "agrees" in capsys.readouterr().out
+    (out / "model.safetensors").unlink()
+    assert verify.main([str(out.parent)]) == 0
+    assert "its weights are not here" in capsys.readouterr().out
+    record.write_text(record.read_text().replace('"bits_per_dim": ', '"bits_per_dim": 1'))
+    assert verify.main([str(out.parent)]) == 1
+
+
+def test_weights_in_half_precision_want_new_records(published):
+    from codelength.run import load_run, load_tensors
+
+    source, out, script = published
+    script.publish(source, out, half=True)
+    wanted = load_tensors(source / "model.safetensors")
+    found = load_run(out).load_model().state_dict()
+    assert all(bool((found[name] == t.half().float()).all()) for name, t in wanted.items())
+    assert not (out / "evaluation").exists()
+
+
+def test_weights_must_fit_into_the_repository(published, monkeypatch):
+    source, out, script = published
+    monkeypatch.setattr(script, "LIMIT", 1000)
+    with pytest.raises(ValueError, match="wanted 1,000 at most"):
+        script.publish(source, out)
+    script.publish(source, out, weights=False)
+    assert not (out / "model.safetensors").exists()
