@@ -154,13 +154,13 @@ def plot(results: dict[str, Any], large: dict[str, Any]) -> None:
     import matplotlib.pyplot as plt
 
     FIGURES.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, 4, figsize=(15, 3.4))
+    figure, axes = plt.subplots(2, 2, figsize=(9, 6.4))
     labels = {"batch": "batch size", "side": "side of the image", "filters": "filters", "threads": "threads"}
-    for axis, (name, label) in zip(axes, labels.items(), strict=True):
+    for axis, (name, label) in zip(axes.flat, labels.items(), strict=True):
         rows = results["rows"][name]
         axis.plot([r[name] for r in rows], [r["cpu_seconds"] for r in rows], "o-", label="CPU-seconds")
         axis.plot([r[name] for r in rows], [r["fastest_seconds"] for r in rows], "s--", label="fastest wall seconds")
-        axis.set(xlabel=label, ylabel="a step", ylim=(0, None))
+        axis.set(xlabel=label, ylabel="a step", ylim=(0, None), xticks=[r[name] for r in rows])
         axis.legend()
     figure.suptitle("Time of a training step, PixelCNN++")
     figure.tight_layout()

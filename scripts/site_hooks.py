@@ -129,9 +129,7 @@ def _records(systems: list[str]) -> list[str]:
         if (ROOT / "docs/figures" / picture).is_file():
             alt = f"Sixteen random samples of {folder.name}, seed 0, none chosen"
             parts.append(f"\n![{alt}](../figures/{picture})\n\n{alt}.")
-    return parts or [
-        "\nNo run of this system is in `records/`; train one by a recipe above and `codelength report` it."
-    ]
+    return parts or ["\nNo run of this system is in `records/`; `codelength train` and `codelength report` make one."]
 
 
 def record_line(name: str, record: dict[str, Any]) -> str:
