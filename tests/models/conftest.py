@@ -66,6 +66,7 @@ GATED = {"filters": 4, "layers": 3, "first_kernel": 3}
 PRE_IMAGE = {**IMAGE, "query": 4, "memory": 2, "norm": "pre", "pixels": "categorical"}
 SPARSE = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12}
 SOUND = Space("audio", (1, 5), 3, offset=-1)
+WIDE_SOUND = Space("audio", (1, 5), 9, offset=-4)
 WAVE = {"layers": 2, "channels": 4, "skip": 5, "components": 2, "window": 2}
 TARGET = Space("vector", (1,), 6, offset=-2)
 GPT = {"layers": 2, "width": 8, "heads": 2}
@@ -154,6 +155,7 @@ ROWS = [
     Row("gpt2", SIGNED_TOKENS, {**GPT, "context": 3, "stride": 1, "hidden": 5}),
     Row("wavenet", SOUND, WAVE),
     Row("wavenet", SOUND, {**WAVE, "predictor": 2, "memory": 3, "block": 2}),
+    Row("wavenet", WIDE_SOUND, {**WAVE, "predictor": 2, "memory": 3, "block": 2, "common_step": 1}),
     Row("wavenet", SOUND, {"layers": 1, "stacks": 2, "channels": 3, "skip": 4, "pixels": "categorical"}),
     *(Row("regression", TARGET, {"features": 2, "hidden": [3], "scale": scale}) for scale in ("fixed", "predicted")),
     Row("regression", TARGET, {"features": 2, "scale": "learned"}),

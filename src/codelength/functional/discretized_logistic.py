@@ -33,7 +33,7 @@ def log_scale_floor(levels: int) -> float:
     return -math.log(levels - 1) - 1.5
 
 
-def _edges(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
+def _edges(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """a, b and b − a of the docstring above.
 
     In levels, where values are integers and their distance to the mean is rounded once, relative to itself: neighbouring
@@ -47,14 +47,14 @@ def _edges(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> tuple
     return middle - half_width, middle + half_width, inverse_scale
 
 
-def discretized_logistic_log_mass(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+def discretized_logistic_log_mass(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int | Tensor) -> Tensor:
     """log P(value) of a logistic(mean, exp(log_scale)) integrated over the bin of `value`, elementwise.
 
     Args:
         value: Integers 0 .. levels − 1, broadcastable with the parameters.
         mean: Mean on the scale where the levels span [−1, 1].
         log_scale: Log of the logistic's scale, on the same scale. Bound it below by `log_scale_floor`.
-        levels: Number of levels, 2 or more.
+        levels: Number of levels, 2 or more; a tensor where it differs from place to place.
 
     Returns:
         Log mass in nats, broadcast shape, in the dtype of `mean`.
@@ -75,7 +75,7 @@ def discretized_logistic_log_mass(value: Tensor, mean: Tensor, log_scale: Tensor
     return torch.where(value <= 0, log_below_upper, torch.where(value >= levels - 1, log_above_lower, inner))
 
 
-def discretized_logistic_cdf(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+def discretized_logistic_cdf(value: Tensor, mean: Tensor, log_scale: Tensor, levels: int | Tensor) -> Tensor:
     """P(X <= value), elementwise: 0 below level 0, exactly 1 from level `levels` − 1 on.
 
     Arguments as for `discretized_logistic_log_mass`; `value` may lie outside the levels.

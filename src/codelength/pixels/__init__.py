@@ -5,6 +5,7 @@ from codelength.pixels.categorical import Categorical
 from codelength.pixels.distribution import ChannelDistribution, PixelDistribution
 from codelength.pixels.likelihood import LIKELIHOODS, PixelLikelihood, make_likelihood, pixel_likelihood
 from codelength.pixels.logistic_mixture import LogisticMixture
+from codelength.pixels.stepped_mixture import SteppedMixture
 from codelength.pixels.uniform import UniformPixels
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LogisticMixture",
     "PixelDistribution",
     "PixelLikelihood",
+    "SteppedMixture",
     "UniformPixels",
     "make_likelihood",
     "pixel_likelihood",
