@@ -30,6 +30,7 @@ _PUBLIC: dict[str, str] = {
     "GPT2": "codelength.models.sequence.gpt2",
     "WaveNet": "codelength.models.sequence.wavenet",
     "Regression": "codelength.models.conditional.regression",
+    "PrefixLM": "codelength.models.conditional.prefix_lm",
     "RealNVP": "codelength.models.flows.realnvp",
     "Glow": "codelength.models.flows.glow",
     "FlowPP": "codelength.models.flows.flow_pp",

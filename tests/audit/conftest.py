@@ -70,6 +70,10 @@ TINY: dict[str, list[dict[str, Any]]] = {
 }
 ELSEWHERE: dict[str, tuple[Space, dict[str, Any]]] = {
     "gpt2": (Space("sequence", (6,), 4), {"layers": 1, "width": 8, "heads": 2}),
+    "prefix_lm": (
+        Space("sequence", (6,), 4),
+        {"layers": 1, "width": 8, "heads": 2, "source": 3, "source_levels": 5},
+    ),
     "wavenet": (
         Space("audio", (1, 6), 4, offset=-2),
         {"layers": 2, "channels": 4, "skip": 5, "components": 2, "window": 2},

@@ -153,6 +153,10 @@ ROWS = [
     Row("gpt2", TOKENS, GPT),
     Row("gpt2", TOKENS, {**GPT, "positions": "rotary", "context": 2, "stride": 2}),
     Row("gpt2", SIGNED_TOKENS, {**GPT, "context": 3, "stride": 1, "hidden": 5}),
+    Row("prefix_lm", TOKENS, {**GPT, "source": 3, "source_levels": 3}),
+    Row("prefix_lm", TOKENS, {**GPT, "source": 2, "source_levels": 4, "hidden": 5}),
+    Row("prefix_lm", TOKENS, {**GPT, "source": 2, "features": 6}),
+    Row("prefix_lm", TOKENS, {**GPT, "source": 2, "source_levels": 3, "blind": True}),
     Row("wavenet", SOUND, WAVE),
     Row("wavenet", SOUND, {**WAVE, "predictor": 2, "memory": 3, "block": 2}),
     Row("wavenet", WIDE_SOUND, {**WAVE, "predictor": 2, "memory": 3, "block": 2, "common_step": 1}),
@@ -221,6 +225,8 @@ def build(row: Row, seed: int = 0, dtype: torch.dtype = torch.float64) -> Likeli
 def conditions_for(model: LikelihoodModel, n: int, seed: int = 0) -> dict[str, Tensor]:
     """Conditions of n data for a model, of a seed."""
     generator = torch.Generator().manual_seed(seed)
+    if model.conditioning == ("source",):
+        return {"source": torch.randint(model.source_levels, (n, model.source), generator=generator)}
     if model.conditioning == ("features",):
         return {"features": torch.randn(n, model.features, generator=generator)}
     return {name: torch.randint(model.space.conditions[name], (n,), generator=generator) for name in model.conditioning}

@@ -100,7 +100,10 @@ class Probed:
         return can(self.model, member)
 
     def conditions(self, n: int) -> dict[str, Tensor]:
-        """The conditions the model takes, for n data: class 0, and 0 for each real feature."""
+        """The conditions the model takes, for n data: class 0, 0 for each real feature, or what the model gives as an example."""
+        if can(self.model, "example_conditions"):
+            example: dict[str, Tensor] = self.model.example_conditions(n)
+            return example
         features = getattr(self.model, "features", 0)
         return {
             name: torch.zeros(n, features) if name == FEATURES else torch.zeros(n, dtype=torch.long)

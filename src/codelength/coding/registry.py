@@ -87,7 +87,13 @@ class Registry(Mapping[str, Codec]):
 
 
 def _exact(model: LikelihoodModel) -> bool:
-    return model.measure == "mass" and all(can(model, name) for name in ("log_prob", "schedule", "init_state", "step"))
+    """Exact, by steps, and told nothing that a file cannot hold: classes it can, texts and real features it cannot."""
+    told = all(name in model.space.conditions for name in model.conditioning)
+    return (
+        told
+        and model.measure == "mass"
+        and all(can(model, name) for name in ("log_prob", "schedule", "init_state", "step"))
+    )
 
 
 def _integers(model: LikelihoodModel) -> bool:

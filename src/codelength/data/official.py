@@ -120,6 +120,17 @@ OFFICIAL: dict[str, dict[str, OfficialFile]] = {
             {"enwik8_first4MB": "sha256:9f9ca3a41e2b87a0268d00380577e2c308e07959b22a94c8d7b1e8901bdefc37"}, ""
         )
     },
+    # The package emoji-datasource-twitter 16.0.0 on npm.
+    "emoji32": {
+        "32.png": OfficialFile(
+            {"32.png": "sha256:2767ef2e87cbfb6cc12ac46596c339549afaf0ae8771cf51100c8853f6bde632"},
+            "https://cdn.jsdelivr.net/npm/emoji-datasource-twitter@16.0.0/img/twitter/sheets/",
+        ),
+        "emoji.json": OfficialFile(
+            {"emoji.json": "sha256:1d602e65be88772bf8cc368ce16b855d719eeddbafe128d471b80203f494d29f"},
+            "https://cdn.jsdelivr.net/npm/emoji-datasource-twitter@16.0.0/",
+        ),
+    },
     "text8": {"text8": OfficialFile({"text8": "md5:3bea1919949baf155f99411df5fada7e"}, "")},
     # SHA-256 as published in MLX Data's loader.
     **{

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from codelength.data import addresses, audio, conditional, embedded, field_sets, own, published, synthetic, text
+from codelength.data import addresses, audio, conditional, embedded, field_sets, own, pairs, published, synthetic, text
 from codelength.data.binarization import binarize
 from codelength.data.dataset import DataSet
 from codelength.errors import DataError, UsageError, unknown_name
@@ -95,6 +95,12 @@ def _entries() -> dict[str, Entry]:
     )
     entries["digits-label"] = Entry(
         conditional.load_digits_label, (1,), 10, (1_297, 250, 250), "CC BY 4.0", kind="vector"
+    )
+    entries["django-french"] = Entry(
+        pairs.load_django_french, (48,), 513, (0, 0, 0), "BSD-3-Clause (as Django)", kind="sequence"
+    )
+    entries["emoji-names"] = Entry(
+        pairs.load_emoji_names, (24,), 385, (0, 0, 0), "CC BY 4.0, MIT", "emoji32", kind="sequence"
     )
     entries["mnist-static"] = Entry(
         published.load_binarized_mnist, (1, 28, 28), 2, sizes, mnist, "binarized_mnist", "static"

@@ -37,6 +37,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "gpt2": ("sequence", "codelength.models.sequence.gpt2:GPT2"),
     "wavenet": ("sequence", "codelength.models.sequence.wavenet:WaveNet"),
     "regression": ("conditional", "codelength.models.conditional.regression:Regression"),
+    "prefix_lm": ("conditional", "codelength.models.conditional.prefix_lm:PrefixLM"),
     "realnvp": ("flows", "codelength.models.flows.realnvp:dequantized_realnvp"),
     "glow": ("flows", "codelength.models.flows.glow:dequantized_glow"),
     "flow_pp": ("flows", "codelength.models.flows.flow_pp:flow_pp"),

@@ -63,8 +63,11 @@ class SequenceAttention(nn.Module):
         self.heads, self.size, self.rotary, self.dropout = heads, width // heads, rotary, dropout
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, x: Tensor, cache: KeyValues | None = None) -> Tensor:
-        """(B, T, width) to (B, T, width); with a cache x are the positions after those it holds."""
+    def forward(self, x: Tensor, cache: KeyValues | None = None, mask: Tensor | None = None) -> Tensor:
+        """(B, T, width) to (B, T, width); with a cache x are the positions after those it holds.
+
+        `mask`, (B, 1, T, S) bool, says which of the S positions so far each of the T sees; by default those up to its own.
+        """
         q, k, v = (
             layer(x).unflatten(-1, (self.heads, self.size)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
@@ -74,24 +77,30 @@ class SequenceAttention(nn.Module):
             q, k = turn(q, first), turn(k, first)
         if cache is not None:
             k, v = cache.append(k, v)
-        out: Tensor = self.out(self._attend(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.out(self._attend(q, k, v, mask).transpose(1, 2).flatten(2))
         return out
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Queries of the last positions over all keys: (B, heads, T, d), (B, heads, S, d) twice -> (B, heads, T, d).
 
         The fused kernel's backward pass for half precision on CPUs is several times slower than plain products, and it has
         no dropout there: those cases take plain products.
         """
         length, total = q.shape[2], k.shape[2]
-        mask = None
-        if 1 < length < total:
+        causal = mask is None
+        if mask is None and 1 < length < total:
             mask = torch.ones(length, total, dtype=torch.bool, device=q.device).tril(total - length)
         plain = q.device.type == "cpu" and self.training and (q.dtype == torch.bfloat16 or self.dropout > 0)
         if not plain:
             # The fused kernel may want values of the keys' type: rotary keys are float32 under autocast.
-            return F.scaled_dot_product_attention(q, k, v.to(k.dtype), attn_mask=mask, is_causal=length == total > 1)
-        bias = torch.full((length, total), -torch.inf, dtype=q.dtype, device=q.device).triu_(total - length + 1)
+            return F.scaled_dot_product_attention(
+                q, k, v.to(k.dtype), attn_mask=mask, is_causal=causal and length == total > 1
+            )
+        if causal:
+            bias = torch.full((length, total), -torch.inf, dtype=q.dtype, device=q.device).triu_(total - length + 1)
+        else:
+            assert mask is not None
+            bias = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, -torch.inf)
         scores = (q * self.size**-0.5) @ k.transpose(-1, -2) + bias  # (B, heads, T, S)
         return byte_dropout(scores.softmax(-1), self.dropout, self.training) @ v
 

@@ -14,27 +14,31 @@ from codelength.nn.sequence_attention import KeyValues
 from codelength.space import Space
 
 
-def test_each_conditional_sums_to_one(sequence_row, make, random_data):
+def test_each_conditional_sums_to_one(sequence_row, make, random_data, make_conditions):
     model, x = make(sequence_row), random_data(sequence_row.space, 5)
-    probs = model.conditionals(x).channel(0, with_channels(x)[:, :0]).probs()
+    probs = model.conditionals(x, **make_conditions(model, 5)).channel(0, with_channels(x)[:, :0]).probs()
     assert probs.shape == (len(x), x.shape[-1], sequence_row.space.levels)
     torch.testing.assert_close(probs.sum(-1), torch.ones(len(x), x.shape[-1], dtype=torch.float64))
 
 
-def test_conditionals_ignore_their_own_and_later_tokens_and_see_earlier_ones(sequence_row, make, random_data):
+def test_conditionals_ignore_their_own_and_later_tokens_and_see_earlier_ones(
+    sequence_row, make, random_data, make_conditions
+):
     model, space = make(sequence_row), sequence_row.space
+    told = make_conditions(model, 8)
     x, query = random_data(space, 8), random_data(space, 8, seed=1) - space.offset
     with torch.no_grad():
-        before = model.conditionals(x).log_prob_per_dim(with_channels(query))
+        before = model.conditionals(x, **told).log_prob_per_dim(with_channels(query))
         for t in range(x.shape[-1]):
             changed = x.clone()
             changed[..., t:] = 2 * space.offset + space.levels - 1 - x[..., t:]
             assert torch.equal(
-                model.conditionals(changed).log_prob_per_dim(with_channels(query))[..., : t + 1], before[..., : t + 1]
+                model.conditionals(changed, **told).log_prob_per_dim(with_channels(query))[..., : t + 1],
+                before[..., : t + 1],
             )
             changed = x.clone()
             changed[..., t] = space.offset + (x[..., t] - space.offset + 1) % space.levels
-            after = model.conditionals(changed).log_prob_per_dim(with_channels(query))
+            after = model.conditionals(changed, **told).log_prob_per_dim(with_channels(query))
             seen = any(w.begin <= t < w.end - 1 and t + 1 >= w.scored for w in _windows(model, x.shape[-1]))
             assert t + 1 == x.shape[-1] or not seen or (after[..., t + 1] != before[..., t + 1]).any()
 
@@ -44,12 +48,15 @@ def _windows(model, length):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
-def test_steps_equal_the_parallel_pass(sequence_row, make, random_data, dtype, tolerance):
+def test_steps_equal_the_parallel_pass(sequence_row, make, random_data, make_conditions, dtype, tolerance):
     model, x = make(sequence_row, dtype=dtype), random_data(sequence_row.space, 6)
+    told = make_conditions(model, 6)
     with torch.no_grad():
-        parallel = model.conditionals(x).log_prob_per_dim(with_channels(x) - sequence_row.space.offset)
-        assert (stepwise_log_prob_per_dim(model, x).view_as(parallel) - parallel).abs().max() < tolerance
-        torch.testing.assert_close(score_stepwise(model, x), model.log_prob(x).double(), atol=tolerance, rtol=0)
+        parallel = model.conditionals(x, **told).log_prob_per_dim(with_channels(x) - sequence_row.space.offset)
+        assert (stepwise_log_prob_per_dim(model, x, **told).view_as(parallel) - parallel).abs().max() < tolerance
+        torch.testing.assert_close(
+            score_stepwise(model, x, **told), model.log_prob(x, **told).double(), atol=tolerance, rtol=0
+        )
 
 
 def test_a_cache_shifted_by_one_position_is_seen(sequence_row, make, random_data, monkeypatch):

@@ -48,9 +48,9 @@ class GPT2Block(nn.Module):
         self.attention = SequenceAttention(width, heads, rotary=rotary, dropout=attention_dropout)
         self.widen, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, cache: KeyValues | None = None) -> Tensor:
-        """(B, T, width) to (B, T, width)."""
-        x = x + byte_dropout(self.attention(self.norm_attention(x), cache), self.dropout, self.training)
+    def forward(self, x: Tensor, cache: KeyValues | None = None, mask: Tensor | None = None) -> Tensor:
+        """(B, T, width) to (B, T, width); `mask` as of the attention."""
+        x = x + byte_dropout(self.attention(self.norm_attention(x), cache, mask), self.dropout, self.training)
         network = self.narrow(F.gelu(self.widen(self.norm_network(x)), approximate="tanh"))
         return x + byte_dropout(network, self.dropout, self.training)
 
