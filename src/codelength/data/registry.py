@@ -97,10 +97,10 @@ def _entries() -> dict[str, Entry]:
         conditional.load_digits_label, (1,), 10, (1_297, 250, 250), "CC BY 4.0", kind="vector"
     )
     entries["django-french"] = Entry(
-        pairs.load_django_french, (48,), 513, (0, 0, 0), "BSD-3-Clause (as Django)", kind="sequence"
+        pairs.load_django_french, (48,), 513, (634, 46, 167), "BSD-3-Clause (as Django)", kind="sequence"
     )
     entries["emoji-names"] = Entry(
-        pairs.load_emoji_names, (24,), 385, (0, 0, 0), "CC BY 4.0, MIT", "emoji32", kind="sequence"
+        pairs.load_emoji_names, (24,), 385, (1_429, 94, 380), "CC BY 4.0, MIT", "emoji32", kind="sequence"
     )
     entries["mnist-static"] = Entry(
         published.load_binarized_mnist, (1, 28, 28), 2, sizes, mnist, "binarized_mnist", "static"

@@ -71,15 +71,15 @@ def test_a_blind_model_sees_no_source_and_an_empty_source_is_no_source(pair):
 
 
 @torch.no_grad()
-def test_after_the_end_filling_costs_nothing_and_nothing_else_is_possible(pair):
+def test_after_the_end_filling_costs_nothing_and_all_else_a_fortune(pair):
     source, y = pair
     model = model_of(source=4, source_levels=7)
     y[:, 2:] = 5
     per_token = model.conditionals(y, source=source).log_prob_per_dim(y.unsqueeze(1))[:, 0]
-    assert (per_token[:, 3:] == 0).all()
-    assert (per_token[:, :3] < 0).all()
+    assert (per_token[:, 3:].abs() < 1e-11).all()
+    assert (per_token[:, :3] < -1e-3).all()
     y[:, 4] = 1
-    assert (model.log_prob(y, source=source) == -torch.inf).all()
+    assert (model.log_prob(y, source=source) < per_token.sum(1) - 29).all()
 
 
 def test_training_through_filling_gives_finite_gradients(pair):

@@ -6,7 +6,7 @@ The source is a prefix: its positions see all of the source, those of the target
 features, such as the patches of an image, each prefix position a linear map of its share of them.
 
 A target is a text of at most T tokens; what is left of its T places is filled with the end token, the last level. After the first end there is nothing left to say,
-so P(end | ...) = 1 there: the filling costs nothing, and P(y | x) sums to 1 over all fillings of the T places.
+so P(end | ...) = 1 there up to e^−30 for each other token: the filling costs nothing, and P(y | x) sums to 1 over all fillings of the T places.
 
 With `blind` the source is not looked at: P(y), trained and measured as the same thing, is what a source is worth.
 
@@ -32,6 +32,8 @@ from codelength.nn.sequence_attention import KeyValues
 from codelength.pixels.categorical import Categorical
 from codelength.space import Space
 
+AFTER_END = -30.0
+"""Logit of the tokens other than the end, of logit 0, after the end: no code length is infinite, and filling costs 1e-13 nats a place and level."""
 SOURCE = "source"
 """The condition that is a text: (n, S) tokens."""
 
@@ -193,7 +195,7 @@ class PrefixLM(AutoregressiveModel):
     def _logits(self, features: Tensor, ended: Tensor) -> Tensor:
         """Features (B, T, width) to logits (B, T, levels); the end alone where the target `ended` before, (B, T) bool."""
         logits = F.linear(features, self.embedding.weight)
-        only = torch.full_like(logits[:1, :1], -torch.inf)
+        only = torch.full_like(logits[:1, :1], AFTER_END)
         only[..., self.end] = 0
         return torch.where(ended.unsqueeze(-1), only, logits)
 
