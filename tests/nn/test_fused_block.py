@@ -7,8 +7,9 @@ import torch
 
 from codelength import native
 from codelength.nn import fused_block
-from codelength.nn.activations import activate, byte_dropout, concat_elu, gated_add
-from codelength.nn.fused_block import elu_dropout, gated_feature
+from codelength.nn.activations import activate as plain_activate
+from codelength.nn.activations import byte_dropout, concat_elu, gated_add
+from codelength.nn.fused_block import activate, elu_dropout, gated_feature
 
 kernels = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
 SITES = (5, 6)
@@ -44,13 +45,12 @@ def _assert_close(got, wanted, dtype):
 @pytest.mark.parametrize("uncut", [SITES, (6, 8)])
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("addend", [True, False])
-def test_elu_dropout_is_dropout_of_concat_elu(uncut, channels_last, dtype, addend):
+@pytest.mark.parametrize("addends", [0, 1, 2])
+def test_elu_dropout_is_dropout_of_concat_elu(uncut, channels_last, dtype, addends):
     leaves = [_random(0, 4, uncut, dtype, channels_last)]
-    if addend:
-        leaves.append(_random(1, 4, SITES, dtype, channels_last))
+    leaves += [_random(10 + i, 4, SITES, dtype, channels_last) for i in range(addends)]
 
-    def function(c, a=None):
+    def function(c, *a):
         return [elu_dropout(c, a, SITES, 0.5, True)]
 
     got, wanted = _both(function, leaves, [_random(2, 8).detach()])
@@ -60,6 +60,23 @@ def test_elu_dropout_is_dropout_of_concat_elu(uncut, channels_last, dtype, adden
     if uncut != SITES:
         assert not got[1][:, :, 5:].any()
         assert not got[1][..., 6:].any()
+
+
+@kernels
+@pytest.mark.parametrize("channels", [5, 16, 117])  # pieces of 64, 32, 16 numbers and fewer
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activate_is_the_value_and_its_concat_elu(channels, dtype):
+    leaves = [_random(0, channels, (6, 8), dtype), _random(1, channels, (5, 7), dtype)]
+    weights = [_random(2, channels).detach(), _random(3, 2 * channels).detach()]
+    got, wanted = _both(lambda c, a: activate(c, a, sites=SITES), leaves, weights)
+    _assert_close(got, wanted, dtype)
+    assert not got[2][:, :, 5:].any()
+    # One of the two outputs may go unused, and the addend be missing.
+    for index in (0, 1):
+        leaf, wide = leaves[0].detach().requires_grad_(), leaves[0].detach().double().requires_grad_()
+        gradient = torch.autograd.grad((activate(leaf, sites=SITES)[index] * weights[index]).sum(), leaf)
+        reference = plain_activate(wide[:, :, :5, :6])[index]
+        _assert_close(gradient, torch.autograd.grad((reference * weights[index]).sum(), wide), dtype)
 
 
 @kernels
@@ -76,7 +93,7 @@ def test_gated_feature_is_the_gate_and_its_activation(uncut, channels_last, dtyp
         leaf = [t.detach().clone().requires_grad_() for t in leaves]
         gradient = torch.autograd.grad((gated_feature(*leaf, SITES)[index] * weights[index]).sum(), leaf)
         wide = [t.detach().double().requires_grad_() for t in leaves]
-        reference = activate(gated_add(wide[0], wide[1][:, :, :5, :6]))[index]
+        reference = plain_activate(gated_add(wide[0], wide[1][:, :, :5, :6]))[index]
         _assert_close(gradient, torch.autograd.grad((reference * weights[index]).sum(), wide), dtype)
 
 
@@ -91,5 +108,6 @@ def test_float64_takes_the_plain_way_and_no_gradient_is_needed():
     c = _random(0, 4, dtype=torch.float64)
     assert not fused_block._fits(c)
     with torch.no_grad():
-        assert torch.equal(elu_dropout(c, None, SITES, 0.5, False), concat_elu(c))
+        assert torch.equal(elu_dropout(c, [], SITES, 0.5, False), concat_elu(c))
+        assert torch.equal(elu_dropout(c, [c, c, c], SITES, 0.5, False), concat_elu(4 * c))
         assert byte_dropout(c, 0.5, False) is c

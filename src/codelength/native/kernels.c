@@ -11,8 +11,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 #define BLOCK 64
+#define INLINE inline __attribute__((always_inline))
 
 enum { FLOAT32 = 0, BFLOAT16 = 1 };
 
@@ -85,6 +89,18 @@ static inline uint16_t bfloat16_of(float x) {
     return (uint16_t)(x != x ? 0x7fc0 : rounded);
 }
 
+/* The same for n numbers in a row. */
+static INLINE void bfloat16_row(uint16_t *restrict to, const float *restrict from, int n) {
+    int i = 0;
+#ifdef __AVX512BF16__ /* one instruction; it takes subnormal numbers for 0 */
+    for (; i + 16 <= n; i += 16) {
+        __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+        memcpy(to + i, &rounded, sizeof rounded);
+    }
+#endif
+    for (; i < n; i++) to[i] = bfloat16_of(from[i]);
+}
+
 /* ---- mixture of discretized logistics: codelength/functional/logistic_mixture.py ---------------------------------------- */
 
 typedef struct {
@@ -99,7 +115,70 @@ typedef struct {
     float floor, centre, half_width, log_half_width;
 } mixture_call;
 
+/* A square of 16 numbers each way, mirrored. */
+static INLINE void transpose16(float *restrict to, int64_t to_stride, const float *restrict from, int64_t from_stride) {
+#if defined(__GNUC__) && (defined(__clang__) || __GNUC__ >= 12)
+    /* Four rounds, each interleaving row j with row j + 8. */
+    typedef float lanes __attribute__((vector_size(64)));
+    lanes a[16], b[16];
+    for (int j = 0; j < 16; j++) memcpy(&a[j], from + j * from_stride, sizeof(lanes));
+    for (int round = 0; round < 4; round++) {
+        lanes *x = round % 2 ? b : a, *y = round % 2 ? a : b;
+        for (int j = 0; j < 8; j++) {
+            y[2 * j] = __builtin_shufflevector(x[j], x[j + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            y[2 * j + 1] = __builtin_shufflevector(x[j], x[j + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+    }
+    for (int j = 0; j < 16; j++) memcpy(to + j * to_stride, &a[j], sizeof(lanes));
+#else
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 16; j++) to[i * to_stride + j] = from[j * from_stride + i];
+#endif
+}
+
+/* Numbers of a site side by side (parameter_stride 1): squares of 16 sites by 16 parameters. `rows` holds whole squares. */
+static void load_sites(float *rows, const mixture_call *call, int64_t at, int parameters, int n) {
+    for (int i0 = 0; i0 < n; i0 += 16)
+        for (int p0 = 0; p0 < parameters; p0 += 16) {
+            float square[16 * 16] = {0};
+            const int width = parameters - p0 < 16 ? parameters - p0 : 16, height = n - i0 < 16 ? n - i0 : 16;
+            for (int i = 0; i < height; i++) {
+                const int64_t from = at + (i0 + i) * call->site_stride + p0;
+                if (call->dtype == BFLOAT16) {
+                    const uint16_t *x = (const uint16_t *)call->outputs + from;
+                    if (width == 16)
+                        for (int p = 0; p < 16; p++) square[16 * i + p] = bfloat16_value(x[p]);
+                    else
+                        for (int p = 0; p < width; p++) square[16 * i + p] = bfloat16_value(x[p]);
+                } else
+                    memcpy(square + 16 * i, (const float *)call->outputs + from, width * sizeof(float));
+            }
+            transpose16(rows + p0 * BLOCK + i0, BLOCK, square, 16);
+        }
+}
+
+static void store_sites(const float *rows, const mixture_call *call, int64_t at, int parameters, int n) {
+    for (int i0 = 0; i0 < n; i0 += 16)
+        for (int p0 = 0; p0 < parameters; p0 += 16) {
+            float square[16 * 16];
+            const int width = parameters - p0 < 16 ? parameters - p0 : 16, height = n - i0 < 16 ? n - i0 : 16;
+            transpose16(square, 16, rows + p0 * BLOCK + i0, BLOCK);
+            for (int i = 0; i < height; i++) {
+                const int64_t to = at + (i0 + i) * call->site_stride + p0;
+                if (call->dtype == BFLOAT16)
+                    bfloat16_row((uint16_t *)call->grad_outputs + to, square + 16 * i, width);
+                else
+                    memcpy((float *)call->grad_outputs + to, square + 16 * i, width * sizeof(float));
+            }
+        }
+}
+
 static void load_block(float *to, const mixture_call *call, int64_t at, int parameters, int n) {
+    if (n < BLOCK) memset(to, 0, sizeof(float) * BLOCK * parameters); /* the last block of an image may not be full */
+    if (call->parameter_stride == 1 && call->site_stride != 1) {
+        load_sites(to, call, at, parameters, n);
+        return;
+    }
     for (int p = 0; p < parameters; p++, to += BLOCK) {
         int64_t from = at + p * call->parameter_stride, step = call->site_stride;
         if (call->dtype == BFLOAT16) {
@@ -111,11 +190,14 @@ static void load_block(float *to, const mixture_call *call, int64_t at, int para
             const float *x = (const float *)call->outputs + from;
             for (int i = 0; i < n; i++) to[i] = x[i * step];
         }
-        for (int i = n; i < BLOCK; i++) to[i] = 0; /* the last block of an image may not be full */
     }
 }
 
 static void store_block(const float *from, const mixture_call *call, int64_t at, int parameters, int n) {
+    if (call->parameter_stride == 1 && call->site_stride != 1) {
+        store_sites(from, call, at, parameters, n);
+        return;
+    }
     for (int p = 0; p < parameters; p++, from += BLOCK) {
         int64_t to = at + p * call->parameter_stride, step = call->site_stride;
         if (call->dtype == BFLOAT16) {
@@ -239,7 +321,8 @@ static void mixture_block(const mixture_call *call, float *rows, float *work, in
 int codelength_logistic_mixture(const mixture_call *call, int64_t first, int64_t last) {
     const int K = call->components, C = call->channels;
     const int parameters = K * (1 + 2 * C + (call->coupled ? C * (C - 1) / 2 : 0));
-    float *rows = malloc(sizeof(float) * BLOCK * ((size_t)parameters + K + 2 * C + 4));
+    const int whole = (parameters + 15) / 16 * 16; /* squares of 16 */
+    float *rows = calloc(BLOCK * ((size_t)whole + K + 2 * C + 4), sizeof(float));
     if (!rows) return 1;
     const int64_t blocks = (call->sites + BLOCK - 1) / BLOCK;
     for (int64_t block = first; block < last; block++) {
@@ -247,7 +330,7 @@ int codelength_logistic_mixture(const mixture_call *call, int64_t first, int64_t
         int n = call->sites - start < BLOCK ? (int)(call->sites - start) : BLOCK;
         int64_t at = datum * call->batch_stride + start * call->site_stride;
         load_block(rows, call, at, parameters, n);
-        mixture_block(call, rows, rows + (int64_t)parameters * BLOCK, datum, start, n);
+        mixture_block(call, rows, rows + (int64_t)whole * BLOCK, datum, start, n);
         if (call->grad) store_block(rows, call, at, parameters, n);
     }
     free(rows);
@@ -269,11 +352,11 @@ typedef struct {
     int32_t dtype, threshold;   /* of dropout: a random byte below it drops */
     float keep;                 /* what is kept is multiplied by it */
     const uint8_t *bytes;       /* random bytes, one for each number of the output in its order, or NULL */
-    grid x, y, out, value;      /* inputs and outputs; data is NULL where one is missing */
+    grid x, y, z, out, value;   /* inputs and outputs; data is NULL where one is missing */
     grid grad_out, grad_value, grad_x, grad_y;
 } activation_call;
 
-static inline void get(float *restrict to, const grid *g, int64_t at, int n, int dtype) {
+static INLINE void get(float *restrict to, const grid *g, int64_t at, int n, int dtype) {
     if (dtype == BFLOAT16) {
         const uint16_t *restrict x = (const uint16_t *)g->data + at;
         for (int i = 0; i < n; i++) to[i] = bfloat16_value(x[i]);
@@ -281,66 +364,87 @@ static inline void get(float *restrict to, const grid *g, int64_t at, int n, int
         memcpy(to, (const float *)g->data + at, n * sizeof(float));
 }
 
-static inline void put(const float *restrict from, const grid *g, int64_t at, int n, int dtype) {
-    if (dtype == BFLOAT16) {
-        uint16_t *restrict x = (uint16_t *)g->data + at;
-        for (int i = 0; i < n; i++) x[i] = bfloat16_of(from[i]);
-    } else
+static INLINE void put(const float *restrict from, const grid *g, int64_t at, int n, int dtype) {
+    if (dtype == BFLOAT16)
+        bfloat16_row((uint16_t *)g->data + at, from, n);
+    else
         memcpy((float *)g->data + at, from, n * sizeof(float));
 }
 
-static inline int64_t place(const grid *g, int64_t i, int64_t j, int64_t k, int64_t l) {
-    return i * g->s0 + j * g->s1 + k * g->s2 + l;
-}
+typedef struct {
+    int64_t i, j, k, l;
+} position;
 
-static inline void drop(float *restrict x, const activation_call *call, int64_t at, int n) {
+static INLINE int64_t place(const grid *g, position p) { return p.i * g->s0 + p.j * g->s1 + p.k * g->s2 + p.l; }
+
+static INLINE void drop(float *restrict x, const activation_call *call, int64_t at, int n) {
     const uint8_t *restrict bytes = call->bytes + at;
     const int32_t threshold = call->threshold;
     const float keep = call->keep;
     for (int i = 0; i < n; i++) x[i] *= (int32_t)bytes[i] >= threshold ? keep : 0.0f;
 }
 
-/* Calls body for pieces of at most BLOCK numbers of rows [first, last) of n0 * n1. */
-#define FOR_PIECES(call, first, last)                                                                                    \
-    for (int64_t row = first; row < last; row++)                                                                         \
-        for (int64_t i = row / call->n1, j = row % call->n1, k = 0; k < call->n2; k++)                                   \
-            for (int64_t l = 0; l < call->length; l += BLOCK)
-
-#define PIECE(call) ((int)(call->length - l < BLOCK ? call->length - l : BLOCK))
-
-/* value = x + y (y may be missing; value is written where it has data), out = elu of value and of -value side by side. */
-int codelength_concat_elu(const activation_call *call, int64_t first, int64_t last) {
-    float x[BLOCK], y[BLOCK], positive[BLOCK], negative[BLOCK];
-    FOR_PIECES(call, first, last) {
-        const int n = PIECE(call), dtype = call->dtype;
-        get(x, &call->x, place(&call->x, i, j, k, l), n, dtype);
-        if (call->y.data) {
-            get(y, &call->y, place(&call->y, i, j, k, l), n, dtype);
-            for (int m = 0; m < n; m++) x[m] += y[m];
-        }
-        if (call->value.data) {
-            int64_t at = place(&call->value, i, j, k, l);
-            put(x, &call->value, at, n, dtype);
-            get(x, &call->value, at, n, dtype); /* as the backward pass will see it */
-        }
-        for (int m = 0; m < n; m++) {
-            float tail = expm1_(-fabsf(x[m]));
-            positive[m] = x[m] > tail ? x[m] : tail;
-            negative[m] = -x[m] > tail ? -x[m] : tail;
-        }
-        int64_t at = place(&call->out, i, j, k, l);
-        if (call->bytes) drop(positive, call, at, n), drop(negative, call, at + call->out.half, n);
-        put(positive, &call->out, at, n, dtype);
-        put(negative, &call->out, at + call->out.half, n, dtype);
+/* Defines an entry point: `piece` for all numbers of rows [first, last) of n0 * n1. Pieces have 64, 32 or 16 numbers, and what
+   is left over: with a known length and type the compiler keeps a piece in registers. */
+#define ROWS(name, piece)                                                                                                \
+    static INLINE void piece##_rows(const activation_call *call, int64_t first, int64_t last, int dtype) {                \
+        const int64_t length = call->length;                                                                             \
+        for (int64_t row = first; row < last; row++)                                                                     \
+            for (int64_t k = 0; k < call->n2; k++) {                                                                     \
+                position p = {row / call->n1, row % call->n1, k, 0};                                                     \
+                for (; p.l + 64 <= length; p.l += 64) piece(call, p, 64, dtype);                                         \
+                if (p.l + 32 <= length) piece(call, p, 32, dtype), p.l += 32;                                            \
+                if (p.l + 16 <= length) piece(call, p, 16, dtype), p.l += 16;                                            \
+                if (p.l < length) piece(call, p, (int)(length - p.l), dtype);                                            \
+            }                                                                                                            \
+    }                                                                                                                    \
+    int name(const activation_call *call, int64_t first, int64_t last) {                                                 \
+        if (call->dtype == BFLOAT16)                                                                                     \
+            piece##_rows(call, first, last, BFLOAT16);                                                                   \
+        else                                                                                                             \
+            piece##_rows(call, first, last, FLOAT32);                                                                    \
+        return 0;                                                                                                        \
     }
-    return 0;
+
+/* elu of x and of -x. */
+static INLINE void elu_halves(const float *restrict x, float *restrict positive, float *restrict negative, int n) {
+    for (int m = 0; m < n; m++) {
+        float tail = expm1_(-fabsf(x[m]));
+        positive[m] = x[m] > tail ? x[m] : tail;
+        negative[m] = -x[m] > tail ? -x[m] : tail;
+    }
+}
+
+static INLINE void add(float *restrict x, const grid *g, position p, int n, int dtype) {
+    float y[64];
+    get(y, g, place(g, p), n, dtype);
+    for (int m = 0; m < n; m++) x[m] += y[m];
+}
+
+/* value = x + y + z (y and z may be missing; value is written where it has data), out = elu of value and of -value. */
+static INLINE void concat_elu(const activation_call *call, position p, int n, int dtype) {
+    float x[64], positive[64], negative[64];
+    get(x, &call->x, place(&call->x, p), n, dtype);
+    if (call->y.data) add(x, &call->y, p, n, dtype);
+    if (call->z.data) add(x, &call->z, p, n, dtype);
+    if (call->value.data) {
+        int64_t at = place(&call->value, p);
+        put(x, &call->value, at, n, dtype);
+        get(x, &call->value, at, n, dtype); /* as the backward pass will see it */
+    }
+    elu_halves(x, positive, negative, n);
+    int64_t at = place(&call->out, p);
+    if (call->bytes) drop(positive, call, at, n), drop(negative, call, at + call->out.half, n);
+    put(positive, &call->out, at, n, dtype);
+    put(negative, &call->out, at + call->out.half, n, dtype);
 }
 
 /* grad += derivative of concat_elu at x times the gradient of both halves. */
-static inline void add_elu_slopes(float *restrict grad, const float *restrict x, const activation_call *call, int64_t at, int n) {
-    float positive[BLOCK], negative[BLOCK];
-    get(positive, &call->grad_out, at, n, call->dtype);
-    get(negative, &call->grad_out, at + call->grad_out.half, n, call->dtype);
+static INLINE void add_elu_slopes(float *restrict grad, const float *restrict x, const activation_call *call, int64_t at, int n,
+                                  int dtype) {
+    float positive[64], negative[64];
+    get(positive, &call->grad_out, at, n, dtype);
+    get(negative, &call->grad_out, at + call->grad_out.half, n, dtype);
     if (call->bytes) drop(positive, call, at, n), drop(negative, call, at + call->grad_out.half, n);
     for (int m = 0; m < n; m++) {
         float slope = exp_(-fabsf(x[m]));
@@ -348,68 +452,144 @@ static inline void add_elu_slopes(float *restrict grad, const float *restrict x,
     }
 }
 
-/* Gradients of x and y from that of out; `value` is x + y as it was kept. */
-int codelength_concat_elu_backward(const activation_call *call, int64_t first, int64_t last) {
-    float x[BLOCK], grad[BLOCK];
-    FOR_PIECES(call, first, last) {
-        const int n = PIECE(call), dtype = call->dtype;
-        get(x, &call->value, place(&call->value, i, j, k, l), n, dtype);
+/* Gradients of x and y from those of value (may be missing) and out; `value` is the sum as it was kept. */
+static INLINE void concat_elu_backward(const activation_call *call, position p, int n, int dtype) {
+    float x[64], grad[64];
+    if (call->grad_value.data)
+        get(grad, &call->grad_value, place(&call->grad_value, p), n, dtype);
+    else
         for (int m = 0; m < n; m++) grad[m] = 0;
-        add_elu_slopes(grad, x, call, place(&call->grad_out, i, j, k, l), n);
-        put(grad, &call->grad_x, place(&call->grad_x, i, j, k, l), n, dtype);
-        if (call->grad_y.data) put(grad, &call->grad_y, place(&call->grad_y, i, j, k, l), n, dtype);
+    if (call->grad_out.data) {
+        get(x, &call->value, place(&call->value, p), n, dtype);
+        add_elu_slopes(grad, x, call, place(&call->grad_out, p), n, dtype);
     }
-    return 0;
+    put(grad, &call->grad_x, place(&call->grad_x, p), n, dtype);
+    if (call->grad_y.data) put(grad, &call->grad_y, place(&call->grad_y, p), n, dtype);
 }
 
 /* value = x + a sigmoid(b), a and b the halves of y; out = concat_elu of it. */
-int codelength_gated_feature(const activation_call *call, int64_t first, int64_t last) {
-    float x[BLOCK], a[BLOCK], b[BLOCK], negative[BLOCK];
-    FOR_PIECES(call, first, last) {
-        const int n = PIECE(call), dtype = call->dtype;
-        int64_t gate = place(&call->y, i, j, k, l), at = place(&call->value, i, j, k, l);
-        get(x, &call->x, place(&call->x, i, j, k, l), n, dtype);
-        get(a, &call->y, gate, n, dtype);
-        get(b, &call->y, gate + call->y.half, n, dtype);
-        for (int m = 0; m < n; m++) x[m] += a[m] / (1.0f + exp_(-b[m]));
-        put(x, &call->value, at, n, dtype);
-        get(x, &call->value, at, n, dtype);
-        for (int m = 0; m < n; m++) {
-            float tail = expm1_(-fabsf(x[m]));
-            negative[m] = -x[m] > tail ? -x[m] : tail;
-            x[m] = x[m] > tail ? x[m] : tail;
-        }
-        at = place(&call->out, i, j, k, l);
-        put(x, &call->out, at, n, dtype);
-        put(negative, &call->out, at + call->out.half, n, dtype);
-    }
-    return 0;
+static INLINE void gated_feature(const activation_call *call, position p, int n, int dtype) {
+    float x[64], a[64], b[64], positive[64], negative[64];
+    int64_t gate = place(&call->y, p), at = place(&call->value, p);
+    get(x, &call->x, place(&call->x, p), n, dtype);
+    get(a, &call->y, gate, n, dtype);
+    get(b, &call->y, gate + call->y.half, n, dtype);
+    for (int m = 0; m < n; m++) x[m] += a[m] / (1.0f + exp_(-b[m]));
+    put(x, &call->value, at, n, dtype);
+    get(x, &call->value, at, n, dtype);
+    elu_halves(x, positive, negative, n);
+    at = place(&call->out, p);
+    put(positive, &call->out, at, n, dtype);
+    put(negative, &call->out, at + call->out.half, n, dtype);
 }
 
 /* Gradients of x and of both halves of y from those of value and out, either of which may be missing. */
-int codelength_gated_feature_backward(const activation_call *call, int64_t first, int64_t last) {
-    float x[BLOCK], a[BLOCK], b[BLOCK], grad[BLOCK];
-    FOR_PIECES(call, first, last) {
-        const int n = PIECE(call), dtype = call->dtype;
-        int64_t gate = place(&call->y, i, j, k, l), to = place(&call->grad_y, i, j, k, l);
-        if (call->grad_value.data)
-            get(grad, &call->grad_value, place(&call->grad_value, i, j, k, l), n, dtype);
-        else
-            for (int m = 0; m < n; m++) grad[m] = 0;
-        if (call->grad_out.data) {
-            get(x, &call->value, place(&call->value, i, j, k, l), n, dtype);
-            add_elu_slopes(grad, x, call, place(&call->grad_out, i, j, k, l), n);
-        }
-        get(a, &call->y, gate, n, dtype);
-        get(b, &call->y, gate + call->y.half, n, dtype);
-        put(grad, &call->grad_x, place(&call->grad_x, i, j, k, l), n, dtype);
-        for (int m = 0; m < n; m++) {
-            float open = 1.0f / (1.0f + exp_(-b[m]));
-            b[m] = grad[m] * a[m] * open * (1.0f - open);
-            a[m] = grad[m] * open;
-        }
-        put(a, &call->grad_y, to, n, dtype);
-        put(b, &call->grad_y, to + call->grad_y.half, n, dtype);
+static INLINE void gated_feature_backward(const activation_call *call, position p, int n, int dtype) {
+    float x[64], a[64], b[64], grad[64];
+    int64_t gate = place(&call->y, p), to = place(&call->grad_y, p);
+    if (call->grad_value.data)
+        get(grad, &call->grad_value, place(&call->grad_value, p), n, dtype);
+    else
+        for (int m = 0; m < n; m++) grad[m] = 0;
+    if (call->grad_out.data) {
+        get(x, &call->value, place(&call->value, p), n, dtype);
+        add_elu_slopes(grad, x, call, place(&call->grad_out, p), n, dtype);
     }
+    get(a, &call->y, gate, n, dtype);
+    get(b, &call->y, gate + call->y.half, n, dtype);
+    put(grad, &call->grad_x, place(&call->grad_x, p), n, dtype);
+    for (int m = 0; m < n; m++) {
+        float open = 1.0f / (1.0f + exp_(-b[m]));
+        b[m] = grad[m] * a[m] * open * (1.0f - open);
+        a[m] = grad[m] * open;
+    }
+    put(a, &call->grad_y, to, n, dtype);
+    put(b, &call->grad_y, to + call->grad_y.half, n, dtype);
+}
+
+ROWS(codelength_concat_elu, concat_elu)
+ROWS(codelength_concat_elu_backward, concat_elu_backward)
+ROWS(codelength_gated_feature, gated_feature)
+ROWS(codelength_gated_feature_backward, gated_feature_backward)
+
+/* ---- weight normalization: codelength/nn/shifted_conv.py --------------------------------------------------------------- */
+
+/* Weights of `outputs` rows. The numbers of row o are direction[o output_stride + i input_stride + k], i < inputs, k < run. */
+typedef struct {
+    const float *direction, *gain;
+    float *norm;         /* of each row: written by the forward pass, read by the backward one */
+    void *weight;        /* gain direction / norm, laid out like direction */
+    const void *grad;    /* of weight, laid out like direction */
+    float *grad_direction, *grad_gain;
+    int64_t outputs, inputs, run, output_stride, input_stride;
+    int32_t dtype; /* of weight and its gradient */
+} weight_call;
+
+#define FOR_RUNS(call, o, body)                                                                                          \
+    for (int64_t i = 0; i < (call)->inputs; i++) {                                                                       \
+        const int64_t at = (o) * (call)->output_stride + i * (call)->input_stride;                                       \
+        body                                                                                                             \
+    }
+
+static void weight_rows(const weight_call *call, int64_t first, int64_t last) {
+    const int64_t run = call->run;
+    for (int64_t o = first; o < last; o++) {
+        float lanes[16] = {0}, total = 0;
+        FOR_RUNS(call, o, {
+            const float *v = call->direction + at;
+            int64_t k = 0;
+            for (; k + 16 <= run; k += 16)
+                for (int m = 0; m < 16; m++) lanes[m] += v[k + m] * v[k + m];
+            for (; k < run; k++) total += v[k] * v[k];
+        })
+        for (int m = 0; m < 16; m++) total += lanes[m];
+        const float norm = sqrtf(total), scale = call->gain[o] / norm;
+        call->norm[o] = norm;
+        FOR_RUNS(call, o, {
+            const float *v = call->direction + at;
+            if (call->dtype == BFLOAT16) {
+                uint16_t *w = (uint16_t *)call->weight + at;
+                for (int64_t k = 0; k < run; k++) w[k] = bfloat16_of(v[k] * scale);
+            } else {
+                float *w = (float *)call->weight + at;
+                for (int64_t k = 0; k < run; k++) w[k] = v[k] * scale;
+            }
+        })
+    }
+}
+
+/* With u = direction / norm and d = grad . u: grad_gain = d, grad_direction = gain / norm (grad - d u). */
+static INLINE void weight_rows_backward(const weight_call *call, int64_t first, int64_t last, int dtype) {
+    const int64_t run = call->run;
+#define GRAD(k) (dtype == BFLOAT16 ? bfloat16_value(((const uint16_t *)call->grad)[at + (k)]) : ((const float *)call->grad)[at + (k)])
+    for (int64_t o = first; o < last; o++) {
+        float lanes[16] = {0}, total = 0;
+        FOR_RUNS(call, o, {
+            const float *v = call->direction + at;
+            int64_t k = 0;
+            for (; k + 16 <= run; k += 16)
+                for (int m = 0; m < 16; m++) lanes[m] += v[k + m] * GRAD(k + m);
+            for (; k < run; k++) total += v[k] * GRAD(k);
+        })
+        for (int m = 0; m < 16; m++) total += lanes[m];
+        const float inverse = call->norm[o] > 0 ? 1.0f / call->norm[o] : 0.0f; /* the norm's derivative at 0 counts as 0 */
+        const float along = total * inverse, scale = call->gain[o] * inverse, back = along * inverse;
+        call->grad_gain[o] = along;
+        FOR_RUNS(call, o, {
+            const float *v = call->direction + at;
+            float *to = call->grad_direction + at;
+            for (int64_t k = 0; k < run; k++) to[k] = scale * (GRAD(k) - back * v[k]);
+        })
+    }
+#undef GRAD
+}
+
+int codelength_weight(const weight_call *call, int64_t first, int64_t last) {
+    if (call->grad == NULL)
+        weight_rows(call, first, last);
+    else if (call->dtype == BFLOAT16)
+        weight_rows_backward(call, first, last, BFLOAT16);
+    else
+        weight_rows_backward(call, first, last, FLOAT32);
     return 0;
 }

@@ -1,7 +1,8 @@
-"""The element-wise halves of a gated residual block, each in one pass over memory forward and one backward.
+"""The element-wise parts of gated residual blocks, each in one pass over memory forward and one backward.
 
-    elu_dropout     dropout(concat_elu(c + a))               between the two convolutions
+    elu_dropout     dropout(concat_elu(c + Σ a_i))           between the two convolutions
     gated_feature   value x + a σ(b), and its concat_elu     after them
+    activate        value c, or c + a, and its concat_elu    after a convolution outside of the blocks
 
 Tensors on a CPU in float32 or bfloat16 go through compiled kernels (`codelength.native`), which also read and write
 convolutions' outputs with the rows and columns that a shifted convolution cuts off: the gradient of a cut is otherwise a pass
@@ -11,7 +12,9 @@ of its own. All else goes through `codelength.nn.activations`. Random numbers, a
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,18 +22,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from codelength import native
-from codelength.nn.activations import Feature, activate, byte_dropout, concat_elu, gated_add, random_bytes
+from codelength.nn.activations import Feature, byte_dropout, concat_elu, gated_add, random_bytes
+from codelength.nn.activations import activate as plain_activate
 from codelength.randomness import own_part, whole_batch
 
 Sites = tuple[int, int]
 
 
-def elu_dropout(c: Tensor, a: Tensor | None, sites: Sites, probability: float, training: bool) -> Tensor:
-    """Dropout of concat_elu(c + a) at the first rows and columns of c.
+def elu_dropout(c: Tensor, addends: Sequence[Tensor], sites: Sites, probability: float, training: bool) -> Tensor:
+    """Dropout of concat_elu(c + Σ a_i) at the first rows and columns of c.
 
     Args:
         c: (B, F, H or more, W or more).
-        a: Added to c, (B, F, H, W), or None.
+        addends: The a_i, (B, F, H, W) each.
         sites: H and W.
         probability, training: As for `byte_dropout`.
 
@@ -38,15 +42,32 @@ def elu_dropout(c: Tensor, a: Tensor | None, sites: Sites, probability: float, t
         (B, 2F, H, W).
     """
     dropped = round(probability * 256) if training else 0
-    if _fits(c) and (a is None or (a.dtype == c.dtype and _fits(a))):
+    if len(addends) <= 2 and _fits(c) and all(a.dtype == c.dtype and _fits(a) for a in addends):
         bytes_ = None
         if dropped:
             shape = whole_batch((c.shape[0], 2 * c.shape[1] * sites[0] * sites[1]))
             bytes_ = own_part(random_bytes(math.prod(shape), c.device).view(shape)).flatten().contiguous()
-        out: Tensor = _EluDropout.apply(c, a, sites, bytes_, dropped)
+        out: Tensor = _EluDropout.apply(c, sites, bytes_, dropped, *addends)
         return out
     x = c[:, :, : sites[0], : sites[1]]
-    return byte_dropout(concat_elu(x if a is None else x + a), probability, training)
+    if addends:
+        x = x + functools.reduce(torch.add, addends)
+    return byte_dropout(concat_elu(x), probability, training)
+
+
+def activate(c: Tensor, a: Tensor | None = None, *, sites: Sites | None = None) -> Feature:
+    """The feature of c + a at the first rows and columns of both.
+
+    Args:
+        c: (B, F, H or more, W or more).
+        a: Of the same kind, not necessarily of the same rows and columns, or None.
+        sites: H and W, by default those of c.
+    """
+    sites = (c.shape[2], c.shape[3]) if sites is None else sites
+    if _fits(c) and (a is None or (a.dtype == c.dtype and _fits(a) and _last(a) == _last(c))):
+        return Feature(*_Activate.apply(c, a, sites))
+    x = c[:, :, : sites[0], : sites[1]]
+    return plain_activate(x if a is None else x + a[:, :, : sites[0], : sites[1]])
 
 
 def gated_feature(x: Tensor, gated: Tensor, sites: Sites) -> Feature:
@@ -59,7 +80,7 @@ def gated_feature(x: Tensor, gated: Tensor, sites: Sites) -> Feature:
     """
     if x.dtype == gated.dtype and _fits(x) and _fits(gated) and _last(x) == _last(gated):
         return Feature(*_GatedFeature.apply(x, gated, sites))
-    return activate(gated_add(x, gated[:, :, : sites[0], : sites[1]]))
+    return plain_activate(gated_add(x, gated[:, :, : sites[0], : sites[1]]))
 
 
 def _fits(x: Tensor) -> bool:
@@ -104,7 +125,7 @@ class _Grid(ctypes.Structure):
     ]
 
 
-GRIDS = ("x", "y", "out", "value", "grad_out", "grad_value", "grad_x", "grad_y")
+GRIDS = ("x", "y", "z", "out", "value", "grad_out", "grad_value", "grad_x", "grad_y")
 
 
 class _Call(ctypes.Structure):
@@ -160,17 +181,16 @@ class _EluDropout(torch.autograd.Function):
     """The sum is kept, and a random byte for each output."""
 
     @staticmethod
-    def forward(ctx: Any, c: Tensor, a: Tensor | None, sites: Sites, random: Tensor | None, dropped: int) -> Tensor:
+    def forward(ctx: Any, c: Tensor, sites: Sites, random: Tensor | None, dropped: int, *addends: Tensor) -> Tensor:
         last, filters = _last(c), c.shape[1]
         shape = (len(c), filters, *sites)
         out = _empty(c, 2 * filters, sites)
-        if a is not None:
-            a = _laid_out(a, last)
+        y, z = (*(_laid_out(a, last) for a in addends), None, None)[:2]
         # Without an addend the sum is c itself, which nobody changes.
-        value = _empty(c, filters, sites) if a is not None else None
-        _run("concat_elu", shape, last, random, dropped, x=c, y=a, out=out, value=value)
+        value = _empty(c, filters, sites) if addends else None
+        _run("concat_elu", shape, last, random, dropped, x=c, y=y, z=z, out=out, value=value)
         ctx.save_for_backward(c if value is None else value, random)
-        ctx.shape, ctx.last, ctx.dropped, ctx.has_addend = shape, last, dropped, a is not None
+        ctx.shape, ctx.last, ctx.dropped, ctx.addends = shape, last, dropped, len(addends)
         ctx.uncut = (c.shape[2], c.shape[3])
         return out
 
@@ -180,11 +200,44 @@ class _EluDropout(torch.autograd.Function):
         value, random = ctx.saved_tensors
         _, filters, *sites = ctx.shape
         grad_c = _uncut(value, filters, ctx.uncut, (sites[0], sites[1]))
-        grad_a = _empty(value, filters, (sites[0], sites[1])) if ctx.has_addend else None
+        # One gradient serves all addends; where nothing was cut it is that of c too.
+        cut = ctx.uncut != (sites[0], sites[1])
+        grad_a = _empty(value, filters, (sites[0], sites[1])) if ctx.addends and cut else None
         grad = _laid_out(grad.to(value.dtype), ctx.last)
         tensors = {"value": value, "grad_out": grad, "grad_x": grad_c, "grad_y": grad_a}
         _run("concat_elu_backward", ctx.shape, ctx.last, random, ctx.dropped, **tensors)
-        return grad_c, grad_a, None, None, None
+        return grad_c, None, None, None, *[grad_a if cut else grad_c] * ctx.addends
+
+
+class _Activate(torch.autograd.Function):
+    """The sum is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, a: Tensor | None, sites: Sites) -> tuple[Tensor, Tensor]:
+        last, filters = _last(c), c.shape[1]
+        shape = (len(c), filters, *sites)
+        value, out = _empty(c, filters, sites), _empty(c, 2 * filters, sites)
+        _run("concat_elu", shape, last, None, 0, x=c, y=a, value=value, out=out)
+        ctx.save_for_backward(value)
+        ctx.shape, ctx.last = shape, last
+        ctx.uncut = [None if x is None else (x.shape[2], x.shape[3]) for x in (c, a)]
+        ctx.set_materialize_grads(False)
+        return value, out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_value: Tensor | None, grad_out: Tensor | None) -> tuple[Tensor | None, ...]:
+        (value,) = ctx.saved_tensors
+        _, filters, *sites = ctx.shape
+        grad_c, grad_a = (
+            None if uncut is None else _uncut(value, filters, uncut, (sites[0], sites[1])) for uncut in ctx.uncut
+        )
+        grad_value, grad_out = (
+            None if g is None else _laid_out(g.to(value.dtype), ctx.last) for g in (grad_value, grad_out)
+        )
+        tensors = {"value": value, "grad_value": grad_value, "grad_out": grad_out, "grad_x": grad_c, "grad_y": grad_a}
+        _run("concat_elu_backward", ctx.shape, ctx.last, None, 0, **tensors)
+        return grad_c, grad_a, None
 
 
 class _GatedFeature(torch.autograd.Function):

@@ -50,7 +50,7 @@ class GatedResidual(nn.Module):
         # backward pass of the cut. Without gradients cutting costs nothing.
         crop = not torch.is_grad_enabled()
         c = self.conv_in(x.active, crop=crop)
-        a = None if self.aux is None else self.aux(*aux)
+        a = [] if self.aux is None else [self.aux(*aux)] if crop else self.aux.parts(*aux)
         gated = self.conv_out(elu_dropout(c, a, sites, self.dropout, self.training), crop=crop)
         if self.class_bias is not None:
             gated = gated + self.class_bias[label][:, :, None, None]

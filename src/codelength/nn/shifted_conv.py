@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codelength.nn.weight_norm import normalized_weight
+
 
 class WeightNormed(nn.Module):
     """Direction v, gain g and bias b of a layer with weight normalization.
@@ -38,11 +40,8 @@ class WeightNormed(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape[output_dim]))
 
     def weight(self) -> Tensor:
-        """g v / |v|, of the shape of v."""
-        dims = [dim for dim in range(self.direction.dim()) if dim != self.output_dim]
-        norm = torch.linalg.vector_norm(self.direction, dim=dims, keepdim=True)
-        gain = self.gain.view([-1 if dim == self.output_dim else 1 for dim in range(self.direction.dim())])
-        return self.direction * (gain / norm)
+        """g v / |v|, of the shape of v; under autocast on a CPU in the type that convolutions take."""
+        return normalized_weight(self.direction, self.gain, self.output_dim)
 
 
 def normalize_outputs(layers: Iterable[WeightNormed], forward: Callable[[], Any]) -> None:
@@ -133,8 +132,13 @@ class PointwiseLinear(WeightNormed):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """(B, inputs_i, H, W) each to (B, outputs, H, W)."""
-        parts = self.weight().split([x.shape[1] for x in inputs], dim=1)
-        out = F.conv2d(inputs[0], parts[0], self.bias)
-        for x, weight in zip(inputs[1:], parts[1:], strict=True):
-            out = out + F.conv2d(x, weight)
+        out, *others = self.parts(*inputs)
+        for part in others:
+            out = out + part
         return out
+
+    def parts(self, *inputs: Tensor) -> list[Tensor]:
+        """What each input adds to the result; the first has the bias."""
+        weights = self.weight().split([x.shape[1] for x in inputs], dim=1)
+        biases = [self.bias, *[None] * (len(inputs) - 1)]
+        return [F.conv2d(x, weight, bias) for x, weight, bias in zip(inputs, weights, biases, strict=True)]

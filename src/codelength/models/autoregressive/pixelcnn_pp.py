@@ -23,8 +23,9 @@ from codelength.errors import UsageError
 from codelength.models.autoregressive.base import AutoregressiveModel, raster_schedule
 from codelength.models.autoregressive.pixelcnn_pp_steps import PixelCNNPPState
 from codelength.models.base import Positions
-from codelength.nn.activations import Feature, activate
+from codelength.nn.activations import Feature
 from codelength.nn.conditions import LABEL, conditioning_of, label_classes
+from codelength.nn.fused_block import activate
 from codelength.nn.gated_residual import GatedResidual
 from codelength.nn.level_scale import LevelScale
 from codelength.nn.shifted_conv import (
@@ -76,9 +77,10 @@ class Stage(nn.Module):
         if self.inner is None:
             shortcuts.pop()
         else:
-            down, right = self.inner(
-                activate(self.shrink_down(down.value)), activate(self.shrink_right(right.value)), label
-            )
+            crop = not torch.is_grad_enabled()  # as in the blocks
+            half = (down.value.shape[2] // 2, down.value.shape[3] // 2)
+            shrunk = self.shrink_down(down.value, crop=crop), self.shrink_right(right.value, crop=crop)
+            down, right = self.inner(*(activate(c, sites=half) for c in shrunk), label)
             down, right = activate(self.grow_down(down.value)), activate(self.grow_right(right.value))
         for down_block, right_block in zip(self.decode_down, self.decode_right, strict=True):
             shortcut_down, shortcut_right = shortcuts.pop()
@@ -147,8 +149,9 @@ class PixelCNNPP(AutoregressiveModel):
         """The network's outputs at every site, (B, C, H, W) to (B, P, H, W)."""
         _check_sizes(levels.shape[2], levels.shape[3], self.stages)
         x = self.embed(levels)
-        down = activate(self.first_down(x))
-        right = activate(self.first_above(x) + self.first_left(x))
+        crop, sites = not torch.is_grad_enabled(), (x.shape[2], x.shape[3])
+        down = activate(self.first_down(x, crop=crop), sites=sites)
+        right = activate(self.first_above(x, crop=crop), self.first_left(x, crop=crop), sites=sites)
         _, right = self.ladder(down, right, label)
         # elu is the first half of concat_elu.
         out: Tensor = self.head(right.active[:, : right.value.shape[1]])
