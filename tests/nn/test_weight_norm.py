@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codelength import native
-from codelength.nn.weight_norm import _fits, normalized_weight
+from codelength.nn.weight_norm import fits, normalized_weight
 
 kernels = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
 
@@ -28,10 +28,10 @@ def _with_gradients(direction, gain, output_dim, factor):
 @pytest.mark.parametrize(("shape", "output_dim"), [((8, 5, 2, 3), 0), ((7, 8, 2, 2), 1), ((4, 6, 1, 1), 0)])
 def test_weights_and_gradients_are_those_of_the_formula(shape, output_dim, channels_last):
     direction, gain = _drawn(shape, output_dim, channels_last)
-    assert _fits(direction)
+    assert fits(direction)
     factor = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     wide = [x.detach().double().requires_grad_() for x in (direction, gain)]
-    assert not _fits(wide[0])
+    assert not fits(wide[0])
     got, wanted = (_with_gradients(*x, output_dim, factor) for x in ((direction, gain), wide))
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-6)

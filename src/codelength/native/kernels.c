@@ -371,6 +371,8 @@ static INLINE void put(const float *restrict from, const grid *g, int64_t at, in
         memcpy((float *)g->data + at, from, n * sizeof(float));
 }
 
+enum { PIECE = 32 };
+
 typedef struct {
     int64_t i, j, k, l;
 } position;
@@ -384,17 +386,15 @@ static INLINE void drop(float *restrict x, const activation_call *call, int64_t 
     for (int i = 0; i < n; i++) x[i] *= (int32_t)bytes[i] >= threshold ? keep : 0.0f;
 }
 
-/* Defines an entry point: `piece` for all numbers of rows [first, last) of n0 * n1. Pieces have 64, 32 or 16 numbers, and what
-   is left over: with a known length and type the compiler keeps a piece in registers. */
+/* Defines an entry point: `piece` for all numbers of rows [first, last) of n0 * n1. Pieces have 32 numbers, the last of a place
+   what is left over: with a known length and type the compiler keeps a piece in registers. */
 #define ROWS(name, piece)                                                                                                \
     static INLINE void piece##_rows(const activation_call *call, int64_t first, int64_t last, int dtype) {                \
         const int64_t length = call->length;                                                                             \
         for (int64_t row = first; row < last; row++)                                                                     \
             for (int64_t k = 0; k < call->n2; k++) {                                                                     \
                 position p = {row / call->n1, row % call->n1, k, 0};                                                     \
-                for (; p.l + 64 <= length; p.l += 64) piece(call, p, 64, dtype);                                         \
-                if (p.l + 32 <= length) piece(call, p, 32, dtype), p.l += 32;                                            \
-                if (p.l + 16 <= length) piece(call, p, 16, dtype), p.l += 16;                                            \
+                for (; p.l + PIECE <= length; p.l += PIECE) piece(call, p, PIECE, dtype);                                \
                 if (p.l < length) piece(call, p, (int)(length - p.l), dtype);                                            \
             }                                                                                                            \
     }                                                                                                                    \
@@ -416,14 +416,14 @@ static INLINE void elu_halves(const float *restrict x, float *restrict positive,
 }
 
 static INLINE void add(float *restrict x, const grid *g, position p, int n, int dtype) {
-    float y[64];
+    float y[PIECE];
     get(y, g, place(g, p), n, dtype);
     for (int m = 0; m < n; m++) x[m] += y[m];
 }
 
 /* value = x + y + z (y and z may be missing; value is written where it has data), out = elu of value and of -value. */
 static INLINE void concat_elu(const activation_call *call, position p, int n, int dtype) {
-    float x[64], positive[64], negative[64];
+    float x[PIECE], positive[PIECE], negative[PIECE];
     get(x, &call->x, place(&call->x, p), n, dtype);
     if (call->y.data) add(x, &call->y, p, n, dtype);
     if (call->z.data) add(x, &call->z, p, n, dtype);
@@ -442,7 +442,7 @@ static INLINE void concat_elu(const activation_call *call, position p, int n, in
 /* grad += derivative of concat_elu at x times the gradient of both halves. */
 static INLINE void add_elu_slopes(float *restrict grad, const float *restrict x, const activation_call *call, int64_t at, int n,
                                   int dtype) {
-    float positive[64], negative[64];
+    float positive[PIECE], negative[PIECE];
     get(positive, &call->grad_out, at, n, dtype);
     get(negative, &call->grad_out, at + call->grad_out.half, n, dtype);
     if (call->bytes) drop(positive, call, at, n), drop(negative, call, at + call->grad_out.half, n);
@@ -454,7 +454,7 @@ static INLINE void add_elu_slopes(float *restrict grad, const float *restrict x,
 
 /* Gradients of x and y from those of value (may be missing) and out; `value` is the sum as it was kept. */
 static INLINE void concat_elu_backward(const activation_call *call, position p, int n, int dtype) {
-    float x[64], grad[64];
+    float x[PIECE], grad[PIECE];
     if (call->grad_value.data)
         get(grad, &call->grad_value, place(&call->grad_value, p), n, dtype);
     else
@@ -469,7 +469,7 @@ static INLINE void concat_elu_backward(const activation_call *call, position p, 
 
 /* value = x + a sigmoid(b), a and b the halves of y; out = concat_elu of it. */
 static INLINE void gated_feature(const activation_call *call, position p, int n, int dtype) {
-    float x[64], a[64], b[64], positive[64], negative[64];
+    float x[PIECE], a[PIECE], b[PIECE], positive[PIECE], negative[PIECE];
     int64_t gate = place(&call->y, p), at = place(&call->value, p);
     get(x, &call->x, place(&call->x, p), n, dtype);
     get(a, &call->y, gate, n, dtype);
@@ -485,7 +485,7 @@ static INLINE void gated_feature(const activation_call *call, position p, int n,
 
 /* Gradients of x and of both halves of y from those of value and out, either of which may be missing. */
 static INLINE void gated_feature_backward(const activation_call *call, position p, int n, int dtype) {
-    float x[64], a[64], b[64], grad[64];
+    float x[PIECE], a[PIECE], b[PIECE], grad[PIECE];
     int64_t gate = place(&call->y, p), to = place(&call->grad_y, p);
     if (call->grad_value.data)
         get(grad, &call->grad_value, place(&call->grad_value, p), n, dtype);
@@ -591,5 +591,155 @@ int codelength_weight(const weight_call *call, int64_t first, int64_t last) {
         weight_rows_backward(call, first, last, BFLOAT16);
     else
         weight_rows_backward(call, first, last, FLOAT32);
+    return 0;
+}
+
+/* ---- convolutions whose outputs have a scale: codelength/nn/scaled_conv.py ----------------------------------------------- */
+
+typedef struct {
+    const float *weight, *bias, *log_scale; /* (outputs, run), (outputs,), (outputs,) */
+    void *scaled_weight, *scaled_bias;      /* weight and bias times exp(rate log_scale) */
+    const void *grad_weight, *grad_bias;    /* of these two, or NULL */
+    float *by_weight, *by_bias, *by_log_scale;
+    int64_t outputs, run;
+    int32_t dtype; /* of what is scaled and its gradients */
+    float rate;
+} scale_call;
+
+static INLINE void scale_rows(const scale_call *call, int64_t first, int64_t last, int dtype) {
+    const int64_t run = call->run;
+#define READ(x, at) (dtype == BFLOAT16 ? bfloat16_value(((const uint16_t *)(x))[at]) : ((const float *)(x))[at])
+#define WRITE(x, at, number)                                                                                             \
+    do {                                                                                                                 \
+        if (dtype == BFLOAT16)                                                                                           \
+            ((uint16_t *)(x))[at] = bfloat16_of(number);                                                                 \
+        else                                                                                                             \
+            ((float *)(x))[at] = (number);                                                                               \
+    } while (0)
+    for (int64_t o = first; o < last; o++) {
+        const float scale = exp_(call->rate * call->log_scale[o]), *w = call->weight + o * run;
+        if (call->grad_weight == NULL) {
+            for (int64_t k = 0; k < run; k++) WRITE(call->scaled_weight, o * run + k, w[k] * scale);
+            WRITE(call->scaled_bias, o, call->bias[o] * scale);
+            continue;
+        }
+        float lanes[16] = {0}, total = READ(call->grad_bias, o) * call->bias[o], *by = call->by_weight + o * run;
+        int64_t k = 0;
+        for (; k + 16 <= run; k += 16)
+            for (int m = 0; m < 16; m++) {
+                const float g = READ(call->grad_weight, o * run + k + m);
+                lanes[m] += g * w[k + m];
+                by[k + m] = g * scale;
+            }
+        for (; k < run; k++) {
+            const float g = READ(call->grad_weight, o * run + k);
+            total += g * w[k];
+            by[k] = g * scale;
+        }
+        for (int m = 0; m < 16; m++) total += lanes[m];
+        call->by_log_scale[o] = call->rate * scale * total;
+        call->by_bias[o] = READ(call->grad_bias, o) * scale;
+    }
+#undef READ
+#undef WRITE
+}
+
+int codelength_scaled_weight(const scale_call *call, int64_t first, int64_t last) {
+    if (call->dtype == BFLOAT16)
+        scale_rows(call, first, last, BFLOAT16);
+    else
+        scale_rows(call, first, last, FLOAT32);
+    return 0;
+}
+
+/* ---- affine coupling: codelength/transforms/bijections/fused_step.py ------------------------------------------------------ */
+
+/* Sites lie one after the other with their channels: `kept` that stay, then `changed`. */
+typedef struct {
+    const float *x;    /* (batch, sites, kept + changed) */
+    const void *theta; /* (batch, sites, 2 changed): raw scales, then shifts */
+    float *z, *log_det; /* of the forward pass: as x, and (batch,) */
+    const float *grad_z, *grad_log_det;
+    float *grad_x; /* kept channels get those of grad_z */
+    void *grad_theta;
+    int64_t sites, kept, changed;
+    int32_t dtype; /* of theta */
+    float floor;   /* of the scale */
+} coupling_call;
+
+enum { COUPLING_PIECE = 512 };
+
+static INLINE void theta_get(float *to, const void *theta, int64_t at, int n, int dtype) {
+    if (dtype == BFLOAT16)
+        for (int i = 0; i < n; i++) to[i] = bfloat16_value(((const uint16_t *)theta)[at + i]);
+    else
+        memcpy(to, (const float *)theta + at, n * sizeof(float));
+}
+
+static INLINE void theta_put(void *theta, const float *from, int64_t at, int n, int dtype) {
+    if (dtype == BFLOAT16)
+        for (int i = 0; i < n; i++) ((uint16_t *)theta)[at + i] = bfloat16_of(from[i]);
+    else
+        memcpy((float *)theta + at, from, n * sizeof(float));
+}
+
+/* One datum. Sites are short: several of them make a piece that vector instructions have enough of. z = (x + t) s with
+   s = sigmoid(raw + 2) + floor; the log-determinant is the sum of log s. */
+static INLINE void couple(const coupling_call *call, int64_t datum, int dtype) {
+    const int64_t sites = call->sites, kept = call->kept, h = call->changed, width = kept + h;
+    const int together = h < COUPLING_PIECE ? (int)(COUPLING_PIECE / h) : 1, backward = call->grad_z != NULL;
+    const float floor = call->floor, grad_log_det = backward ? call->grad_log_det[datum] : 0;
+    float x[COUPLING_PIECE], raw[COUPLING_PIECE], shift[COUPLING_PIECE], grad[COUPLING_PIECE];
+    double total = 0;
+    for (int64_t s0 = 0; s0 < sites; s0 += together)
+        for (int64_t c0 = 0; c0 < h; c0 += COUPLING_PIECE) {
+            const int part = (int)(h - c0 < COUPLING_PIECE ? h - c0 : COUPLING_PIECE); /* of a site's changed channels */
+            const int count = (int)(sites - s0 < together ? sites - s0 : together), n = count * part;
+            const int64_t place = datum * sites + s0;
+            for (int i = 0; i < count; i++) {
+                const int64_t at = (place + i) * width + kept + c0, from = (place + i) * 2 * h + c0;
+                memcpy(x + i * part, call->x + at, part * sizeof(float));
+                theta_get(raw + i * part, call->theta, from, part, dtype);
+                theta_get(shift + i * part, call->theta, from + h, part, dtype);
+                if (backward) memcpy(grad + i * part, call->grad_z + at, part * sizeof(float));
+            }
+            if (backward) {
+                for (int m = 0; m < n; m++) {
+                    const float open = 1.0f / (1.0f + exp_(-(raw[m] + 2.0f))), scale = open + floor;
+                    raw[m] = (grad[m] * (x[m] + shift[m]) + grad_log_det / scale) * open * (1.0f - open);
+                    grad[m] *= scale;
+                }
+                for (int i = 0; i < count; i++) {
+                    const int64_t at = (place + i) * width, to = (place + i) * 2 * h + c0;
+                    if (c0 == 0) memcpy(call->grad_x + at, call->grad_z + at, kept * sizeof(float));
+                    memcpy(call->grad_x + at + kept + c0, grad + i * part, part * sizeof(float));
+                    theta_put(call->grad_theta, raw + i * part, to, part, dtype);
+                    theta_put(call->grad_theta, grad + i * part, to + h, part, dtype);
+                }
+            } else {
+                float sum = 0;
+                for (int m = 0; m < n; m++) {
+                    const float scale = 1.0f / (1.0f + exp_(-(raw[m] + 2.0f))) + floor;
+                    x[m] = (x[m] + shift[m]) * scale;
+                    raw[m] = log_(scale);
+                }
+                for (int m = 0; m < n; m++) sum += raw[m];
+                total += sum;
+                for (int i = 0; i < count; i++) {
+                    const int64_t at = (place + i) * width;
+                    if (c0 == 0) memcpy(call->z + at, call->x + at, kept * sizeof(float));
+                    memcpy(call->z + at + kept + c0, x + i * part, part * sizeof(float));
+                }
+            }
+        }
+    if (!backward) call->log_det[datum] = (float)total;
+}
+
+int codelength_affine_coupling(const coupling_call *call, int64_t first, int64_t last) {
+    for (int64_t datum = first; datum < last; datum++)
+        if (call->dtype == BFLOAT16)
+            couple(call, datum, BFLOAT16);
+        else
+            couple(call, datum, FLOAT32);
     return 0;
 }

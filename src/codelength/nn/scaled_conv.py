@@ -6,11 +6,77 @@ costs no pass over the features, which on a CPU would take as long as a 1x1 conv
 
 from __future__ import annotations
 
+import ctypes
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from codelength import native
+from codelength.nn.weight_norm import fits, like, product_dtype
+
+
+def scaled_weight(weight: Tensor, bias: Tensor, log_scale: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """weight and bias times exp(rate · log_scale) of each output.
+
+    Args:
+        weight: (outputs, channels, kernel, kernel).
+        bias, log_scale: (outputs,).
+        rate: How fast the scale acts.
+
+    Returns:
+        Of the type of `weight`; from the kernel under bfloat16 autocast rounded to it.
+    """
+    if fits(weight) and fits(bias) and fits(log_scale):
+        out: tuple[Tensor, Tensor] = _ScaledWeight.apply(weight, bias, log_scale, rate)
+        return out
+    scale = torch.exp(rate * log_scale)
+    return weight * scale[:, None, None, None], bias * scale
+
+
+class _Call(ctypes.Structure):
+    """`scale_call` of kernels.c."""
+
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in ("weight", "bias", "log_scale", "scaled_weight", "scaled_bias")],
+        *[(name, ctypes.c_void_p) for name in ("grad_weight", "grad_bias", "by_weight", "by_bias", "by_log_scale")],
+        *[(name, ctypes.c_int64) for name in ("outputs", "run")],
+        ("dtype", ctypes.c_int32),
+        ("rate", ctypes.c_float),
+    ]
+
+
+def _run(weight: Tensor, dtype: torch.dtype, rate: float, *tensors: Tensor | None) -> None:
+    """The kernel on bias, log_scale, the scaled weight and bias, their gradients, and those of the three parameters."""
+    outputs = len(weight)
+    addresses = [None if x is None else x.data_ptr() for x in (weight, *tensors)]
+    call = _Call(*addresses, outputs, weight.numel() // outputs, int(dtype == torch.bfloat16), rate)
+    library = native.library()
+    assert library is not None
+    library.codelength_scaled_weight(ctypes.byref(call), ctypes.c_int64(0), ctypes.c_int64(outputs))
+
+
+class _ScaledWeight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, log_scale: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        dtype = product_dtype()
+        scaled, shifted = torch.empty_like(weight, dtype=dtype), torch.empty_like(bias, dtype=dtype)
+        _run(weight, dtype, rate, bias, log_scale, scaled, shifted, None, None, None, None, None)
+        ctx.save_for_backward(weight, bias, log_scale)
+        ctx.rate, ctx.dtype = rate, dtype
+        return scaled, shifted
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_scaled: Tensor, by_shifted: Tensor) -> tuple[Tensor | None, ...]:
+        weight, bias, log_scale = ctx.saved_tensors
+        by_scaled, by_shifted = like(by_scaled, weight, ctx.dtype), by_shifted.to(ctx.dtype).contiguous()
+        results = [torch.empty_like(x) for x in (weight, bias, log_scale)]
+        _run(weight, ctx.dtype, ctx.rate, bias, log_scale, None, None, by_scaled, by_shifted, *results)
+        return *results, None
 
 
 class ScaledConv(nn.Module):
@@ -41,8 +107,8 @@ class ScaledConv(nn.Module):
             nn.init.normal_(self.weight, std=gain / math.sqrt(channels * kernel**2))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = torch.exp(self.rate * self.log_scale)
-        return F.conv2d(x, self.weight * scale[:, None, None, None], self.bias * scale, padding=self.kernel // 2)
+        weight, bias = scaled_weight(self.weight, self.bias, self.log_scale, self.rate)
+        return F.conv2d(x, weight, bias, padding=self.kernel // 2)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> Tensor:

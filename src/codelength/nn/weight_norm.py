@@ -31,7 +31,7 @@ def normalized_weight(direction: Tensor, gain: Tensor, output_dim: int) -> Tenso
     Returns:
         Of the type of v; from the kernel under bfloat16 autocast rounded to it.
     """
-    if _fits(direction) and _fits(gain):
+    if fits(direction) and fits(gain):
         weight: Tensor = _NormalizedWeight.apply(direction, gain, output_dim)
         return weight
     dims = [dim for dim in range(direction.dim()) if dim != output_dim]
@@ -40,13 +40,27 @@ def normalized_weight(direction: Tensor, gain: Tensor, output_dim: int) -> Tenso
     return direction * (gain.view(shape) / norm)
 
 
-def _fits(x: Tensor) -> bool:
+def fits(x: Tensor) -> bool:
+    """Whether kernels take the parameter: float32 on a CPU, dense."""
     plain = type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype == torch.float32
     return plain and _dense(x) and x.numel() > 0 and native.library() is not None
 
 
 def _dense(x: Tensor) -> bool:
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
+def product_dtype() -> torch.dtype:
+    """What convolutions and matrix products take here: bfloat16 under its autocast, else float32."""
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return torch.bfloat16 if autocast else torch.float32
+
+
+def like(grad: Tensor, parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    """A gradient with the parameter's strides, of a type."""
+    if grad.dtype == dtype and grad.stride() == parameter.stride():
+        return grad
+    return torch.empty_like(parameter, dtype=dtype).copy_(grad)
 
 
 class _Call(ctypes.Structure):
@@ -84,8 +98,7 @@ def _run(direction: Tensor, output_dim: int, dtype: torch.dtype, *tensors: Tenso
 class _NormalizedWeight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, direction: Tensor, gain: Tensor, output_dim: int) -> Tensor:
-        autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        dtype = torch.bfloat16 if autocast else torch.float32
+        dtype = product_dtype()
         weight, norm = torch.empty_like(direction, dtype=dtype), torch.empty_like(gain)
         _run(direction, output_dim, dtype, gain, norm, weight, None, None, None)
         ctx.save_for_backward(direction, gain, norm)
@@ -97,7 +110,6 @@ class _NormalizedWeight(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         direction, gain, norm = ctx.saved_tensors
         by_direction, by_gain = torch.empty_like(direction), torch.empty_like(gain)
-        if grad.dtype != ctx.dtype or grad.stride() != direction.stride():
-            grad = torch.empty_like(direction, dtype=ctx.dtype).copy_(grad)
+        grad = like(grad, direction, ctx.dtype)
         _run(direction, ctx.output_dim, ctx.dtype, gain, norm, None, grad, by_direction, by_gain)
         return by_direction, by_gain, None

@@ -57,10 +57,14 @@ class Compose(Transform):
         self.transforms = nn.ModuleList(transforms)
 
     def forward(self, x: Tensor, **context: Any) -> tuple[Tensor, Tensor]:
-        total = zero_log_det(x)
-        for transform in self.transforms:
-            x, log_det_jacobian = transform(x, **context)
+        from codelength.transforms.fused_step import fused_step  # which knows bijections, and they this file
+
+        total, index = zero_log_det(x), 0
+        while index < len(self.transforms):
+            step = fused_step(self.transforms, index, x, **context)
+            x, log_det_jacobian, count = step or (*self.transforms[index](x, **context), 1)
             total = total + log_det_jacobian
+            index += count
         return x, total
 
     def inverse(self, z: Tensor, **context: Any) -> tuple[Tensor, Tensor]:
