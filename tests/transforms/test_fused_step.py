@@ -69,8 +69,8 @@ def test_bfloat16_is_for_the_network_alone(randomize):
         short, log_det_short = flow(x)
     assert short.dtype == log_det_short.dtype == torch.float32
     assert torch.equal(short[:, :6], z[:, :6])  # what stays never passed through bfloat16
-    assert 0 < (short - z).abs().max() < 0.1
-    assert (log_det - log_det_short).abs().max() < 0.02 * log_det.abs().max()
+    assert 0 < (short - z).abs().max() < 0.1 * z.abs().max()
+    assert (log_det - log_det_short).abs().max() < 1e-2 * z[0].numel()  # nats a number
 
 
 @kernels
