@@ -41,7 +41,9 @@ def test_system_passes(
     assert not [v for v in verdicts if v.status == "fail"], verdicts
     by_probe = {v.probe: v.status for v in verdicts}
     assert by_probe["P1"] == by_probe["P3"] == by_probe["P4"] == by_probe["P6"] == "pass"
-    if can(model, "step"):
+    if system == "prefix_lm":  # its sources are more than a number each, which is what files hold of a condition
+        assert by_probe["P7"] == "not applicable"
+    elif can(model, "step"):
         assert by_probe["P7"] == "pass"
     if can(model, "conditionals"):
         assert by_probe["P2"] in ("pass", "warn")

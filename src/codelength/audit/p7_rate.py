@@ -64,7 +64,11 @@ def _our_codec(context: Context, found: Findings) -> None:
     from codelength.coding.registry import CODECS, codec_of
 
     model = context.subject.model
-    codec = CODECS[codec_of(model)]
+    try:
+        codec = CODECS[codec_of(model)]
+    except CodecError as error:
+        found.note(f"no codec: {error}")
+        return
     options = {"batch": codec.batch(model, DEFAULT_BATCH), "threads": DEFAULT_THREADS}
     _round_trips(
         context,

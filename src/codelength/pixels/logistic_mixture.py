@@ -54,7 +54,7 @@ class LogisticMixtureChannel(ChannelDistribution):
         return torch.where(value >= self.levels - 1, torch.ones_like(cdf), cdf)
 
     def sample(self, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
-        component, noise = _draw(self.logits, -1, 1, generator, temperature)
+        component, noise = draw_logistics(self.logits, -1, 1, generator, temperature)
         index = component.unsqueeze(-1)
         mean, log_scale = (p.double().gather(-1, index).squeeze(-1) for p in (self.component_mean, self.log_scale))
         return _nearest_level(mean + log_scale.exp() * noise[0], self.levels)
@@ -64,7 +64,7 @@ class LogisticMixtureChannel(ChannelDistribution):
         return torch.softmax(self.logits.double(), dim=-1), self.component_mean.double(), self.log_scale.double()
 
 
-def _draw(
+def draw_logistics(
     logits: Tensor, dim: int, channels: int, generator: torch.Generator | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """A component for each place and standard logistic noise for each channel, (channels, *places), float64.
@@ -134,7 +134,7 @@ class LogisticMixture(PixelDistribution):
     def _sample_once(self, generator: torch.Generator | None, temperature: float) -> Tensor:
         """Draw the component, then its channels one after the other: cheaper than channel by channel of the mixture."""
         own = self.parameters
-        component, noise = _draw(own.logits, 1, self.channels, generator, temperature)
+        component, noise = draw_logistics(own.logits, 1, self.channels, generator, temperature)
 
         def chosen(parameters: Tensor) -> Tensor:
             index = component[:, None, None].expand(-1, 1, *parameters.shape[2:])

@@ -22,7 +22,7 @@ from codelength.functional import (
     unpack_mixture,
 )
 from codelength.pixels.distribution import ChannelDistribution, PixelDistribution
-from codelength.pixels.logistic_mixture import LogisticMixtureChannel
+from codelength.pixels.logistic_mixture import LogisticMixtureChannel, draw_logistics
 
 
 class SteppedMixtureChannel(ChannelDistribution):
@@ -89,8 +89,12 @@ class SteppedMixtureChannel(ChannelDistribution):
         drawn = self.fine.sample(generator, temperature)
         device = generator.device if generator is not None else torch.device("cpu")
         uniform = torch.rand(self.step.shape, generator=generator, dtype=torch.float64, device=device).to(drawn.device)
-        # A fine draw rounded to the nearest multiple is a draw from the bins of width g.
-        place = torch.div(2 * (drawn - self.middle) + self.step, 2 * self.step, rounding_mode="floor") + self.first
+        # Of the same mixture, a draw before it is rounded: bins of width g do not end where levels do.
+        component, noise = draw_logistics(self.fine.logits, -1, 1, generator, temperature)
+        _, means, log_scales = self._coarse
+        mean, log_scale = (p.gather(-1, component.unsqueeze(-1)).squeeze(-1) for p in (means, log_scales))
+        y = mean + log_scale.exp() * noise[0]
+        place = ((y + 1) / 2 * (self.multiples - 1)).round().long()
         coarse = (torch.minimum(place.clamp(min=0), self.multiples - 1) - self.first) * self.step + self.middle
         return torch.where((self.step == 1) | (uniform < self._escape * (temperature > 0)), drawn, coarse)
 
