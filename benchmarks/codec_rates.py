@@ -29,6 +29,7 @@ from codelength.archive.bits import BitReader, BitWriter
 from codelength.archive.models import SHIPPED, open_model
 from codelength.archive.pack import pack
 from codelength.archive.unpack import OpenArchive
+from codelength.bench.measure import cpu_seconds
 from codelength.coding import integer_codec
 from codelength.coding.codec import Archive, compress, load_coder
 from codelength.data import load_data
@@ -98,11 +99,6 @@ def shares(function: Callable[[], Any]) -> dict[str, float]:
         function()
     total = sum(seconds.values())
     return {name: round(part / total, 3) for name, part in sorted(seconds.items(), key=lambda item: -item[1])}
-
-
-def cpu_seconds() -> float:
-    """Of this process and of the workers that have ended."""
-    return sum(os.times()[:4])
 
 
 def timed(function: Callable[[], Any], megabytes: float) -> tuple[Any, dict[str, float]]:

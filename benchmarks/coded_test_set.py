@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,13 @@ import imagecodecs
 import numpy as np
 import torch
 
+from codelength.bench.measure import cpu_seconds
 from codelength.coding.codec import Archive, compress, load_coder
 from codelength.data import load_data
 from codelength.run import load_run
 from codelength.units import bits
 
 SHEET = 40
-
-
-def cpu_seconds() -> float:
-    """Of this process and of the workers that have ended."""
-    return sum(os.times()[:4])
 
 
 def code_lengths(run: str, x: torch.Tensor) -> np.ndarray:

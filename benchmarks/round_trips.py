@@ -27,6 +27,7 @@ from codelength.archive.describe import describe
 from codelength.archive.pack import pack
 from codelength.archive.reading import read_pixels
 from codelength.archive.unpack import unpack
+from codelength.bench.measure import cpu_seconds
 from codelength.data import load_data
 
 
@@ -107,12 +108,12 @@ def round_trip(name: str, folder: Path, options: dict[str, Any]) -> dict[str, An
     """Pack a folder without verification, restore it, compare."""
     with tempfile.TemporaryDirectory() as scratch:
         file, out = Path(scratch) / "x.clen", Path(scratch) / "out"
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu = time.perf_counter(), cpu_seconds()
         pack([folder], file, verify=False, **options)
-        packed = time.perf_counter() - wall, time.process_time() - cpu
-        wall, cpu = time.perf_counter(), time.process_time()
+        packed = time.perf_counter() - wall, cpu_seconds() - cpu
+        wall, cpu = time.perf_counter(), cpu_seconds()
         unpack(file, out, workers=options["workers"])
-        unpacked = time.perf_counter() - wall, time.process_time() - cpu
+        unpacked = time.perf_counter() - wall, cpu_seconds() - cpu
         files = sorted(path for path in folder.iterdir())
         exact = all(same(path, out / folder.resolve().name / path.name) for path in files)
         record = describe(file)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from codelength.errors import CodelengthError
 from codelength.run import load_run, load_tensors, save_run_weights
 
 FILES = ("recipe.yaml", "space.json", "metrics.jsonl", "tokenizer.json")
@@ -62,7 +63,11 @@ def main(arguments: list[str]) -> int:
     how.add_argument("--half", action="store_true", help="round the weights to float16; evaluate again")
     how.add_argument("--no-weights", action="store_true", help="leave the weights out")
     given = parser.parse_args(arguments)
-    publish(given.run, given.out, half=given.half, weights=not given.no_weights)
+    try:
+        publish(given.run, given.out, half=given.half, weights=not given.no_weights)
+    except (ValueError, CodelengthError) as error:
+        print(error, file=sys.stderr)
+        return 1
     print(f"{given.out}: now write DATA.md" + (" and evaluate it" if given.half else ""))
     return 0
 

@@ -148,5 +148,7 @@ def test_weights_must_fit_into_the_repository(published, monkeypatch):
     monkeypatch.setattr(script, "LIMIT", 1000)
     with pytest.raises(ValueError, match="wanted 1,000 at most"):
         script.publish(source, out)
+    assert script.main([str(source), str(out)]) == 1
+    assert script.main([str(source / "no run"), str(out)]) == 1
     script.publish(source, out, weights=False)
     assert not (out / "model.safetensors").exists()

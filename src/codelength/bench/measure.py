@@ -18,6 +18,11 @@ Times = dict[str, float]
 Runner = Callable[[], Times]
 
 
+def cpu_seconds() -> float:
+    """Of this process and of its workers that have ended (`coding.parallel`)."""
+    return sum(os.times()[:4])
+
+
 def timed(work: Callable[[], Any]) -> Times:
     """CPU-seconds of this process, and wall seconds, of one call."""
     cpu, wall = time.process_time(), time.perf_counter()

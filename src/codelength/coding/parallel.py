@@ -1,8 +1,7 @@
 """Independent pieces of work on all cores, results in order: chunks and lanes are coded so.
 
 Processes where they can be forked, else threads. A codec's wavefronts are small tensors, hundreds of operations each, and
-threads wait for each other's interpreter between any two of them: two threads code slower than one process
-(docs/exact.md, "Speed"). A forked process has the model already. What is coded does not depend on the number of workers.
+threads wait for each other's interpreter between any two of them. A forked process has the model already. What is coded does not depend on the number of workers.
 """
 
 from __future__ import annotations
