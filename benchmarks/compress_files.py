@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from codelength.archive.models import SHIPPED, models_for
 from codelength.archive.pack import pack
 from codelength.archive.reading import read_pixels
 from codelength.archive.window_codec import decode_window, encode_window
+from codelength.bench.measure import cpu_seconds
 
 
 def classical(pixels: np.ndarray) -> dict[str, int]:
@@ -49,9 +49,9 @@ def kodak(folder: Path, images: int, workers: int) -> dict[str, Any]:
     for path in files:
         pixels = read_pixels(path)
         for model in known:
-            start = time.process_time()
+            start = cpu_seconds()
             totals[model.name] += len(encode_window(model.model, pixels[None], workers))
-            seconds[model.name] += time.process_time() - start
+            seconds[model.name] += cpu_seconds() - start
             top = pixels[None, :, :64, :64]
             assert np.array_equal(decode_window(model.model, encode_window(model.model, top), top.shape), top)
         totals.update(classical(pixels))
