@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -100,3 +102,20 @@ def _gcd_bits(seen: list[int], count: int) -> int:
     if len(seen) < count:
         return 0
     return min(int(trailing_zeros(torch.tensor([v]))) for v in seen[-count:])
+
+
+def test_draws_fall_into_bins_that_end_between_levels():
+    # A step of 2 and a scale of half a level: bins [m − 1, m + 1) end in the middle of a level, on which a rounded draw could not tell.
+    layout = MixtureLayout(1, 1, LEVELS, coupled=False)
+    half_range = (LEVELS - 1) / 2
+    outputs = torch.zeros(1, 3, 1, dtype=torch.float64)
+    outputs[:, 1] = (LEVELS // 2 + 0.7 - half_range) / half_range
+    outputs[:, 2] = math.log(0.5 / half_range)
+    parts = outputs, torch.full((1, 1), 2), torch.full((1, 1), -30.0, dtype=torch.float64)
+    table = SteppedMixture(parts[0], layout, *parts[1:]).channel(0, torch.zeros(1, 0, 1)).probs()[0, 0]
+    many = (part.repeat(20_000, *[1] * (part.ndim - 1)) for part in parts)
+    outputs, step, escape = many
+    drawn = SteppedMixture(outputs, layout, step, escape).sample(generator=torch.Generator().manual_seed(1)).flatten()
+    found = torch.nn.functional.one_hot(drawn, LEVELS).double().mean(0)
+    error = (table * (1 - table) / len(drawn)).sqrt()
+    assert ((found - table).abs() <= 5 * error + 1e-9).all()
