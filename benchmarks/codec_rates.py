@@ -25,12 +25,11 @@ import imagecodecs
 import numpy as np
 import torch
 
-from codelength.archive.bits import BitReader, BitWriter
 from codelength.archive.models import SHIPPED, open_model
 from codelength.archive.pack import pack
 from codelength.archive.unpack import OpenArchive
 from codelength.bench.measure import cpu_seconds
-from codelength.coding import integer_codec
+from codelength.coding.bits import BitReader, BitWriter
 from codelength.coding.codec import Archive, compress, load_coder
 from codelength.data import load_data
 from codelength.integer import IntegerLinear, Lookup
@@ -46,12 +45,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "activation tables": [(SumsTable, "forward")],
     "mixture parameters": [(MixtureGrid, "forward"), (Lookup, "forward")],
     "cumulative counts": [(IntegerMixture, "between"), (IntegerMixture, "below"), (LogisticTables, "sigmoids")],
-    "entropy coder": [
-        (BitWriter, "code"),
-        (BitReader, "code"),
-        (integer_codec, "encode_decisions"),
-        (integer_codec, "_decoded"),
-    ],
+    "entropy coder": [(BitWriter, "code"), (BitReader, "code")],
 }
 
 

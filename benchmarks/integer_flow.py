@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from codelength.coding import Archive, compress, flow_codec, load_coder, measure_coding
+from codelength.coding import Archive, compress, load_coder, measure_coding
+from codelength.coding.bits import BitReader, BitWriter
 from codelength.coding.registry import CODECS, codec_of
 from codelength.data import load_data
 from codelength.data.dataset import DataSet, Split
@@ -73,22 +74,6 @@ class Clock:
             setattr(owner, attribute, original)
 
 
-class _Coder:
-    """A range coder whose calls are timed."""
-
-    def __init__(self, coder: Any, clock: Clock) -> None:
-        self._coder, self._clock = coder, clock
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._coder, name)
-
-        def timed(*args: Any) -> Any:
-            with self._clock.time("coder"):
-                return member(*args)
-
-        return timed
-
-
 def timed_path(model: Any, x: torch.Tensor) -> dict[str, Any]:
     """Speed of both ways and where the time goes."""
     codec = CODECS[codec_of(model)]
@@ -109,19 +94,15 @@ def timed_path(model: Any, x: torch.Tensor) -> dict[str, Any]:
 def timed(way: Callable[[], None], x: torch.Tensor) -> dict[str, Any]:
     """CPU time of one way, by part."""
     clock = Clock()
-    encoder, decoder = flow_codec.RangeEncoder, flow_codec.RangeDecoder
-    flow_codec.RangeEncoder = lambda: _Coder(encoder(), clock)
-    flow_codec.RangeDecoder = lambda words: _Coder(decoder(words), clock)
     start = time.process_time()
-    try:
-        with (
-            clock.watch(idf.IntegerTrunk, "forward", "network"),
-            clock.watch(idf.IntegerLinear, "forward", "network"),
-            clock.time("tables"),
-        ):
-            way()
-    finally:
-        flow_codec.RangeEncoder, flow_codec.RangeDecoder = encoder, decoder
+    with (
+        clock.watch(BitWriter, "code", "coder"),
+        clock.watch(BitReader, "code", "coder"),
+        clock.watch(idf.IntegerTrunk, "forward", "network"),
+        clock.watch(idf.IntegerLinear, "forward", "network"),
+        clock.time("tables"),
+    ):
+        way()
     seconds = time.process_time() - start
     return {
         "mb_per_cpu_second": x.numel() / 1e6 / seconds,

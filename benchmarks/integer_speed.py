@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import constriction
-import numpy as np
 import torch
 
 from codelength.coding import integer_codec
+from codelength.coding.bits import WHOLE, BitReader, BitWriter
 from codelength.data import load_data
 from codelength.integer import IntegerLinear
 from codelength.run import load_run
@@ -37,11 +36,10 @@ def coder_seconds(model: Any, x: torch.Tensor) -> tuple[float, float]:
     """CPU seconds of the range coder alone, encoding and decoding the decisions of x."""
     with torch.inference_mode():
         made = list(integer_codec._coding_order(model, x, {}))
-    coder = constriction.stream.queue.RangeEncoder()
-    _, _, encoding = timed(lambda: [integer_codec._code(coder, coded) for coded in made])
-    decoder = constriction.stream.queue.RangeDecoder(coder.get_compressed())
-    shares = [(coded & (2**integer_codec.SHARE_BITS - 1)).astype(np.float64) for coded in made]
-    _, _, decoding = timed(lambda: [integer_codec._decoded(decoder, part) for part in shares])
+    writer = BitWriter()
+    _, _, encoding = timed(lambda: [integer_codec.write_decisions(writer, coded) for coded in made])
+    reader = BitReader(writer.finish())
+    _, _, decoding = timed(lambda: [reader.code(coded & (WHOLE - 1), None) for coded in made])
     return encoding, decoding
 
 
@@ -63,7 +61,7 @@ def main() -> None:
     encoder, decoder = coder_seconds(model, x - model.space.offset)
     with torch.no_grad():
         total = float(bits(-model.log_prob(x).sum()))
-    megabytes = x.numel() * np.dtype(np.uint8).itemsize / 1e6
+    megabytes = x.numel() / 1e6
     result = {
         "run": run.name,
         "images": len(x),

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from codelength.archive import window_codec
-from codelength.archive.bits import WHOLE, BitReader, BitWriter
 from codelength.archive.byte_codec import MAX_BYTES, decode_bytes, encode_bytes, num_lanes
 from codelength.archive.mixing import STRETCH_LIMIT, log_table, share_table
 from codelength.archive.plane_codec import _bit_length, _fold, _unfold, decode_planes, encode_planes, wavefront
@@ -21,6 +20,7 @@ from codelength.archive.window_codec import (
     tiles_of,
 )
 from codelength.coding import integer_codec
+from codelength.coding.bits import WHOLE, BitReader, BitWriter
 from codelength.errors import CodecError
 
 RNG = np.random.default_rng(7)

@@ -162,12 +162,12 @@ def test_levels_that_do_not_exist_are_refused():
     class Upwards:
         """A decoder whose every decision is the upper half: level 3 of 0 .. 2."""
 
-        def decode(self, family: object, tables: np.ndarray) -> np.ndarray:
-            return np.ones(len(tables), dtype=np.int32)
+        def code(self, shares: np.ndarray, bits: np.ndarray | None) -> np.ndarray:
+            return np.ones(len(shares), dtype=np.int64)
 
     channel = integer.conditionals(torch.zeros(1, 1, 4, 4, dtype=torch.long)).channel(0, torch.zeros(1, 0, 4, 4))
     with pytest.raises(CodecError, match="does not have"):
-        integer_codec.decode_channel(channel, Upwards())
+        integer_codec.read_channel(channel, Upwards())
 
 
 def test_classes_reach_the_integer_network(train, images, split_of):

@@ -20,7 +20,7 @@ from math import isqrt
 
 import numpy as np
 
-from codelength.archive.bits import WHOLE, BitCoder
+from codelength.coding.bits import WHOLE, BitCoder
 
 STRETCH_LIMIT = 2815
 """Largest |Σ w s|, in 256ths of a nat: 11 nats, so that a decision costs at least 2.4e-5 bits."""

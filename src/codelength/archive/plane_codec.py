@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from codelength.archive.bits import BitCoder, BitReader, BitWriter
 from codelength.archive.mixing import Mixer, scramble
+from codelength.coding.bits import BitCoder, BitReader, BitWriter
 
 MARGIN = 2
 CONTEXTS = 6

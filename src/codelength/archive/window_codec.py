@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codelength.archive.bits import BitCoder, BitReader, BitWriter
 from codelength.archive.plane_codec import wavefront
-from codelength.coding.integer_codec import SHARE_BITS, Halvings, decisions
+from codelength.coding.bits import BitCoder, BitReader, BitWriter
+from codelength.coding.integer_codec import decisions, read_channel, write_decisions
 from codelength.coding.parallel import in_order
 from codelength.errors import CodecError
 from codelength.integer import Lookup
@@ -228,7 +228,7 @@ def _write_steps(
     made = torch.stack([decisions(distribution.channel(c, values[:, :c]), values[:, c]) for c in channels]).numpy()
     ends = np.cumsum([len(step[0]) for step in steps])[:-1]
     coded = np.concatenate([part.ravel() for part in np.split(made, ends, axis=2)])  # (C, halvings, n) step by step
-    writer.code((coded & (2**SHARE_BITS - 1)).astype(np.int64), (coded >> SHARE_BITS).astype(np.int64))
+    write_decisions(writer, coded)
 
 
 def _read_step(model: IntegerCausalWindow, reader: BitCoder, padded: Tensor, levels: Tensor, places: Places) -> None:
@@ -236,13 +236,7 @@ def _read_step(model: IntegerCausalWindow, reader: BitCoder, padded: Tensor, lev
     distribution = _distribution(model, padded, places)
     values = torch.zeros((len(image), model.space.sizes[0]), dtype=torch.long)
     for c in range(values.shape[1]):
-        halvings = Halvings(distribution.channel(c, values[:, :c]))
-        for _ in range(halvings.count):
-            upper = reader.code(halvings.shares().numpy(), None)
-            halvings.take(torch.from_numpy(upper).double())
-        if bool((halvings.low >= model.space.levels).any()):
-            raise CodecError("the stream holds levels that the model does not have: the file is damaged; restore it")
-        values[:, c] = halvings.low
+        values[:, c] = read_channel(distribution.channel(c, values[:, :c]), reader)
     levels[image, :, row, column] = values
     window = model.window
     site = (row + window.rows) * window.padded_width + column + window.reach

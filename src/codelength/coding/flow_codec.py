@@ -9,13 +9,12 @@ Order of the stream: lockstep batches of images; in each the groups of latents, 
 
 from __future__ import annotations
 
-import constriction
-import numpy as np
 import torch
 from torch import Tensor
 
 from codelength.coding.autoregressive import DEFAULT_BATCH, DEFAULT_THREADS
-from codelength.coding.integer_codec import decisions, decode_channel, encode_decisions
+from codelength.coding.bits import BitCoder, BitReader, BitWriter
+from codelength.coding.integer_codec import decisions, read_channel, write_decisions
 from codelength.coding.registry import Codec
 from codelength.errors import CodecError
 from codelength.integer import IntegerChannel
@@ -23,7 +22,6 @@ from codelength.models.base import LikelihoodModel
 from codelength.models.discrete_flows.integer_flow import IntegerFlow
 
 CODEC = "integer_flow/1"
-RangeEncoder, RangeDecoder = constriction.stream.queue.RangeEncoder, constriction.stream.queue.RangeDecoder
 IMAGES_AT_ONCE = 16
 """Images that either side passes through the network at once; changes no byte."""
 
@@ -50,12 +48,12 @@ def encode(model: IntegerFlow, x: Tensor, *, batch: int = DEFAULT_BATCH, threads
     Returns:
         The range coder's stream; its length in bits is −log2 P(x) up to rounding.
     """
-    coder = RangeEncoder()
+    writer = BitWriter()
     with torch.inference_mode():
         for part in x.cpu().split(max(1, batch)):
             for distribution, values in model.coded(part):
-                encode_decisions(coder, decisions(_counts(distribution), values).flatten(1).numpy())
-    return np.asarray(coder.get_compressed(), dtype="<u4").tobytes()
+                write_decisions(writer, decisions(_counts(distribution), values).flatten(1).numpy())
+    return writer.finish()
 
 
 def decode(
@@ -66,19 +64,17 @@ def decode(
     Raises:
         CodecError: The stream was not written with this model.
     """
-    if len(stream) % 4:
-        raise CodecError(f"a stream of {len(stream)} bytes; wanted 32-bit words. The file is damaged; restore a copy")
-    decoder = RangeDecoder(np.frombuffer(stream, dtype="<u4").astype(np.uint32))
+    reader = BitReader(stream)
     with torch.inference_mode():
-        parts = [_decode_batch(model, decoder, min(batch, count - start)) for start in range(0, count, batch)]
+        parts = [_decode_batch(model, reader, min(batch, count - start)) for start in range(0, count, batch)]
     return torch.cat([torch.zeros((0, *model.space.sizes), dtype=torch.long), *parts])
 
 
-def _decode_batch(model: IntegerFlow, decoder: object, n: int) -> Tensor:
+def _decode_batch(model: IntegerFlow, reader: BitCoder, n: int) -> Tensor:
     walk = model.walk(n)
     distribution = next(walk)
     while True:
-        values = decode_channel(_counts(distribution), decoder)
+        values = read_channel(_counts(distribution), reader)
         try:
             distribution = walk.send(values)
         except StopIteration as end:

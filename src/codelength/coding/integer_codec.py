@@ -18,23 +18,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import constriction
 import numpy as np
 import torch
 from torch import Tensor
 
 from codelength.coding.autoregressive import DEFAULT_BATCH, DEFAULT_THREADS, require_steps
+from codelength.coding.bits import SHARE_BITS, WHOLE, BitCoder, BitReader, BitWriter
 from codelength.errors import CodecError
 from codelength.integer import IntegerChannel
 from codelength.models.base import LikelihoodModel
 
 CODEC = "integer/1"
-SHARE_BITS = 24
 IMAGES_AT_ONCE = 8
 """Images that the encoder scores in one parallel pass: few enough for the processor's cache; changes no byte."""
-
-_FAMILY = constriction.stream.model.Categorical(perfect=False)
-_WHOLE = float(2**SHARE_BITS)
 
 
 def lockstep_batch(model: LikelihoodModel, batch: int = DEFAULT_BATCH) -> int:
@@ -74,7 +70,7 @@ class Halvings:
         at = self._channel.between(middle) if whole else self._channel.below(middle.clamp_(max=levels))
         self._first = at.sub_(self._below)
         # Only a damaged stream reaches a range without a count.
-        return (self._first * (_WHOLE - 2)).div_(self._whole.clamp(min=1)).floor_().add_(1)
+        return (self._first * (WHOLE - 2)).div_(self._whole.clamp(min=1)).floor_().add_(1)
 
     def take(self, upper: Tensor) -> None:
         """Go on in the upper half where `upper`, float64 0 or 1, is 1, else in the lower one. Sums of integers: exact."""
@@ -101,7 +97,7 @@ def decisions(channel: IntegerChannel, values: Tensor) -> Tensor:
     for row in out:
         shares = halvings.shares()
         upper = (values >= halvings.middle).double()
-        row.copy_(shares.add_(upper, alpha=_WHOLE))
+        row.copy_(shares.add_(upper, alpha=float(WHOLE)))
         halvings.take(upper)
     return out
 
@@ -127,26 +123,20 @@ def encode(
         The range coder's stream; its length in bits is −log2 P(x) up to rounding.
     """
     levels = model.space.validate(x.cpu()) - model.space.offset
-    coder = constriction.stream.queue.RangeEncoder()
+    writer = BitWriter()
     with torch.inference_mode():
         for start in range(0, len(x), batch):
             stop = start + batch
             given = {name: value[start:stop] for name, value in conditions.items()}
             for coded in _coding_order(model, levels[start:stop], given):
-                encode_decisions(coder, coded)
-    return np.asarray(coder.get_compressed(), dtype="<u4").tobytes()
+                write_decisions(writer, coded)
+    return writer.finish()
 
 
-def encode_decisions(coder: Any, coded: np.ndarray) -> None:
+def write_decisions(writer: BitCoder, coded: np.ndarray) -> None:
     """Binary symbols into the stream, as `decisions` holds them, in the order of memory."""
     coded = coded.ravel()
-    shares = (coded & (2**SHARE_BITS - 1)).astype(np.float64)
-    coder.encode((coded >> SHARE_BITS).astype(np.int32), _FAMILY, _tables(shares))
-
-
-def _decoded(decoder: Any, shares: np.ndarray) -> np.ndarray:
-    """Binary symbols out of the stream."""
-    return np.asarray(decoder.decode(_FAMILY, _tables(shares)))
+    writer.code(coded & (WHOLE - 1), coded >> SHARE_BITS)
 
 
 def _coding_order(model: Any, levels: Tensor, conditions: dict[str, Tensor]) -> Iterator[np.ndarray]:
@@ -177,14 +167,6 @@ def _all_decisions(model: Any, levels: Tensor, conditions: dict[str, Tensor]) ->
     return torch.cat(parts, dim=2).numpy()
 
 
-def _tables(shares: np.ndarray) -> np.ndarray:
-    """Masses of the two halves, (M, 2): p and 2^24 − p."""
-    tables = np.empty((len(shares), 2))
-    tables[:, 0] = shares
-    tables[:, 1] = _WHOLE - shares
-    return tables
-
-
 def decode(
     model: LikelihoodModel,
     stream: bytes,
@@ -199,19 +181,16 @@ def decode(
     Raises:
         CodecError: The stream was not written with this model.
     """
-    if len(stream) % 4:
-        raise CodecError(f"a stream of {len(stream)} bytes; wanted 32-bit words. The file is damaged; restore a copy")
-    words = np.frombuffer(stream, dtype="<u4").astype(np.uint32)
-    decoder = constriction.stream.queue.RangeDecoder(words)
+    reader = BitReader(stream)
     batches = [torch.zeros((0, *model.space.sizes), dtype=torch.long)]
     with torch.inference_mode():
         for start in range(0, count, batch):
             given = {name: value[start : start + batch] for name, value in conditions.items()}
-            batches.append(_decode_batch(model, decoder, min(batch, count - start), given) + model.space.offset)
+            batches.append(_decode_batch(model, reader, min(batch, count - start), given) + model.space.offset)
     return torch.cat(batches)
 
 
-def _decode_batch(model: Any, decoder: Any, n: int, conditions: dict[str, Tensor]) -> Tensor:
+def _decode_batch(model: Any, reader: BitCoder, n: int, conditions: dict[str, Tensor]) -> Tensor:
     levels = torch.zeros((n, *model.space.sizes), dtype=torch.long)
     state, values = model.init_state(n, **conditions), None
     for positions in model.schedule:
@@ -221,13 +200,13 @@ def _decode_batch(model: Any, decoder: Any, n: int, conditions: dict[str, Tensor
             channel = distribution.channel(c, values[:, :c])
             if not isinstance(channel, IntegerChannel):
                 raise CodecError(f"{type(model).__name__} gives {type(channel).__name__}, which has no integer counts")
-            values[:, c] = decode_channel(channel, decoder)
+            values[:, c] = read_channel(channel, reader)
         positions.scatter(levels, values)
     return levels
 
 
-def decode_channel(channel: IntegerChannel, decoder: Any) -> Tensor:
-    """The levels of a channel, int32 of its shape, from a range decoder.
+def read_channel(channel: IntegerChannel, reader: BitCoder) -> Tensor:
+    """The levels of a channel, int32 of its shape, out of the stream.
 
     Raises:
         CodecError: The stream was not written with these counts.
@@ -235,12 +214,7 @@ def decode_channel(channel: IntegerChannel, decoder: Any) -> Tensor:
     halvings = Halvings(channel)
     for _ in range(halvings.count):
         shares = halvings.shares()
-        try:
-            upper = _decoded(decoder, shares.numpy().ravel())
-        except (AssertionError, ValueError) as error:
-            raise CodecError(
-                "the stream does not fit the model: the file is damaged; restore it from a copy"
-            ) from error
+        upper = reader.code(shares.numpy().ravel(), None)
         halvings.take(torch.from_numpy(upper).view(shares.shape).double())
     if channel.levels != 2**halvings.count and bool((halvings.low >= channel.levels).any()):
         raise CodecError("the stream holds levels that the model does not have: the file is damaged; restore a copy")
