@@ -452,9 +452,9 @@ static INLINE void add_elu_slopes(float *restrict grad, const float *restrict x,
     }
 }
 
-/* Gradients of x and y from those of value (may be missing) and out; `value` is the sum as it was kept. */
-static INLINE void concat_elu_backward(const activation_call *call, position p, int n, int dtype) {
-    float x[PIECE], grad[PIECE];
+/* The gradient of value from its own and that of out, either of which may be missing; `value` is as it was kept. */
+static INLINE void value_gradient(float *restrict grad, const activation_call *call, position p, int n, int dtype) {
+    float x[PIECE];
     if (call->grad_value.data)
         get(grad, &call->grad_value, place(&call->grad_value, p), n, dtype);
     else
@@ -463,6 +463,12 @@ static INLINE void concat_elu_backward(const activation_call *call, position p, 
         get(x, &call->value, place(&call->value, p), n, dtype);
         add_elu_slopes(grad, x, call, place(&call->grad_out, p), n, dtype);
     }
+}
+
+/* The gradient of x and of y, which are equal, from those of value and out. */
+static INLINE void concat_elu_backward(const activation_call *call, position p, int n, int dtype) {
+    float grad[PIECE];
+    value_gradient(grad, call, p, n, dtype);
     put(grad, &call->grad_x, place(&call->grad_x, p), n, dtype);
     if (call->grad_y.data) put(grad, &call->grad_y, place(&call->grad_y, p), n, dtype);
 }
@@ -485,16 +491,9 @@ static INLINE void gated_feature(const activation_call *call, position p, int n,
 
 /* Gradients of x and of both halves of y from those of value and out, either of which may be missing. */
 static INLINE void gated_feature_backward(const activation_call *call, position p, int n, int dtype) {
-    float x[PIECE], a[PIECE], b[PIECE], grad[PIECE];
+    float a[PIECE], b[PIECE], grad[PIECE];
     int64_t gate = place(&call->y, p), to = place(&call->grad_y, p);
-    if (call->grad_value.data)
-        get(grad, &call->grad_value, place(&call->grad_value, p), n, dtype);
-    else
-        for (int m = 0; m < n; m++) grad[m] = 0;
-    if (call->grad_out.data) {
-        get(x, &call->value, place(&call->value, p), n, dtype);
-        add_elu_slopes(grad, x, call, place(&call->grad_out, p), n, dtype);
-    }
+    value_gradient(grad, call, p, n, dtype);
     get(a, &call->y, gate, n, dtype);
     get(b, &call->y, gate + call->y.half, n, dtype);
     put(grad, &call->grad_x, place(&call->grad_x, p), n, dtype);
@@ -512,7 +511,7 @@ ROWS(codelength_concat_elu_backward, concat_elu_backward)
 ROWS(codelength_gated_feature, gated_feature)
 ROWS(codelength_gated_feature_backward, gated_feature_backward)
 
-/* ---- weight normalization: codelength/nn/shifted_conv.py --------------------------------------------------------------- */
+/* ---- weight normalization: codelength/nn/weight_norm.py ---------------------------------------------------------------- */
 
 /* Weights of `outputs` rows. The numbers of row o are direction[o output_stride + i input_stride + k], i < inputs, k < run. */
 typedef struct {
