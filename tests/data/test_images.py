@@ -64,6 +64,7 @@ def _refused(path, match):
     message = str(caught.value)
     assert path.name in message
     assert "\n" not in message
+    assert " object at 0x" not in message
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])

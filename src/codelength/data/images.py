@@ -58,7 +58,10 @@ def decode_image(content: bytes, path: str) -> np.ndarray:
     try:
         pixels = _decode(content, path)
     except DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        from PIL import UnidentifiedImageError  # whose message names an object in memory
+
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "no format that is known" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{path} cannot be read as an image ({reason}); it is cut short, damaged or no image: restore or remove it"
         ) from error
