@@ -1,10 +1,13 @@
 """Bits/dim of image systems on CIFAR-10 against the time they trained: a plot and JSON, from runs' metrics.
 
     python benchmarks/frontier.py --train --minutes 60
+    python benchmarks/frontier.py --train --recipes cifar10-vae
     python benchmarks/frontier.py --runs runs/frontier-*
 
 With `--train` each recipe is trained on for as long as its metrics say that it has had less than the minutes; it may be
-killed and called again. Without, nothing is trained: the plot is made of the runs there are. A point is the best bits/dim on the selection
+killed and called again, for one recipe or all. Without, nothing is trained: the plot is made of the runs there are, the
+published records of CIFAR-10, and the curves already in the result file, so that it fills as systems are trained. Of two
+curves of one name that which trained longer is kept. A point is the best bits/dim on the selection
 split so far, at CPU-seconds of training (`cpu_seconds` of the metrics: other work on the machine moves it less than wall time); bounds
 are bounds. A schedule of learning rates belongs to its number of steps: what a system reaches after 15 minutes of a longer
 schedule is less than what it could reach in 15.
@@ -62,6 +65,24 @@ def curve(run: Path) -> list[tuple[float, float]]:
     return points
 
 
+def merged(*sources: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
+    """Curves of all sources; of those of one name that which trained longer, the last where they are equal."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for source in sources:
+        for name, points in source.items():
+            if points and (name not in curves or points[-1][0] >= curves[name][-1][0]):
+                curves[name] = points
+    return curves
+
+
+def stored(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Curves of a result file."""
+    if not path.exists():
+        return {}
+    curves = json.loads(path.read_text())["curves"]
+    return {name: [(when, bits) for when, bits in points] for name, points in curves.items()}
+
+
 def at(points: list[tuple[float, float]], seconds: float) -> float | None:
     """Best bits/dim by then; None where the run was not validated by then, or has not trained so long."""
     known = [bits for when, bits in points if when <= seconds]
@@ -107,14 +128,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=max(MINUTES))
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="where runs frontier-RECIPE are")
     parser.add_argument("--runs", type=Path, nargs="+", help="runs to plot, by default those of the recipes")
+    parser.add_argument(
+        "--records", type=Path, default=results.parents[1] / "records", help="published runs of CIFAR-10"
+    )
     parser.add_argument("--out", type=Path, default=results / "frontier.json", help="the plot lies beside it, as .svg")
     arguments = parser.parse_args()
     runs = [arguments.folder / f"frontier-{recipe}" for recipe in arguments.recipes]
     if arguments.train:
         for recipe, run in zip(arguments.recipes, runs, strict=True):
             train(recipe, run, arguments.minutes)
-    curves = {run.name.removeprefix("frontier-"): curve(run) for run in arguments.runs or runs}
-    curves = {name: points for name, points in curves.items() if points}
+    own = {run.name.removeprefix("frontier-"): curve(run) for run in arguments.runs or runs}
+    published = {run.name: curve(run) for run in sorted(arguments.records.glob("cifar10-*"))}
+    curves = merged(stored(arguments.out), published, own)
     if not curves:
         sys.exit("no run has been validated yet; train with --train, or name runs with --runs")
     table = {name: {f"{minute} min": at(points, 60 * minute) for minute in MINUTES} for name, points in curves.items()}

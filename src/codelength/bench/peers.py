@@ -33,11 +33,13 @@ class Peer:
         name: Its name on PyPI.
         version: The version that is installed.
         worker: File in `workers/` that does its tasks.
+        has_dependencies: Whether pip is to install what our packages lack of its requirements.
     """
 
     name: str
     version: str
     worker: str
+    has_dependencies: bool = False
 
     @property
     def label(self) -> str:
@@ -48,6 +50,7 @@ class Peer:
 PEERS = {
     "constriction": Peer("constriction", "0.5.0", "constriction_tables.py"),
     "normflows": Peer("normflows", "1.7.3", "normflows_glow.py"),
+    "transformers": Peer("transformers", "5.24.0", "transformers_gpt2.py", has_dependencies=True),
 }
 
 
@@ -73,11 +76,13 @@ def environment(peer: Peer, pip_arguments: Sequence[str] = ()) -> Path:
             [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], capture_output=True, text=True
         )
         (Path(own.stdout.strip()) / "shared.pth").write_text(shared + "\n")
-        command = [str(python), "-m", "pip", "install", "--ignore-installed", "--no-deps", *pip_arguments]
-        done = subprocess.run([*command, f"{peer.name}=={peer.version}"], capture_output=True, text=True)
-        if done.returncode:
-            said = " ".join(done.stderr.split())[-400:]
-            raise PeerError(f"no environment for {peer.label}: {said}. Give pip options by --pip-args")
+        install = [str(python), "-m", "pip", "install", *pip_arguments, f"{peer.name}=={peer.version}"]
+        commands = [[*install, "--ignore-installed", "--no-deps"], *[install] * peer.has_dependencies]
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                said = " ".join(done.stderr.split())[-400:]
+                raise PeerError(f"no environment for {peer.label}: {said}. Give pip options by --pip-args")
         ready.touch()
     return python
 
