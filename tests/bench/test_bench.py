@@ -83,6 +83,15 @@ def test_a_peer_codes_the_same_tables_to_as_many_bytes(monkeypatch):
     assert result.ratio["median"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["gpt2-step", "gpt2-sample"])
+def test_gpt2_scores_and_continues_texts_as_transformers_does(monkeypatch, task):
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(peers, "environment", lambda peer, pip_arguments=(): sys.executable)
+    result = tasks.run_task(task, tasks.Options(threads=1, rounds=1, small=True, audit_seconds=3))
+    assert result.passed, result.parity
+
+
 def test_a_peer_that_fails_says_so(monkeypatch):
     monkeypatch.setattr(peers, "environment", lambda peer, pip_arguments=(): sys.executable)
     with pytest.raises(peers.PeerError, match="ended"):

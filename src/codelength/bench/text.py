@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from codelength.bench.checks import audited, is_passed
 from codelength.bench.measure import Contest, timed
 from codelength.bench.peers import PEERS, PeerProcess
 from codelength.bench.training_steps import OurSteps
 from codelength.data.dataset import DataSet, Split
+from codelength.models.registry import build_model
 from codelength.space import Space
 
 if TYPE_CHECKING:
@@ -22,14 +24,21 @@ SIZES = {"layers": 4, "width": 256, "heads": 8, "context": 256}
 SMALL = {"layers": 1, "width": 32, "heads": 2, "context": 32}
 LARGEST_BITS = 1e-4
 """Of the difference between the two scores of a text, bits a byte."""
+AUDITED = 8
+"""Bytes of the texts of the audit, whose every table of 256 levels it enumerates."""
+
+
+def _random_bytes(count: int, length: int) -> DataSet:
+    x = np.random.default_rng(0).integers(0, 256, (count, length)).astype(np.uint8)
+    splits = {"train": Split(x[count // 4 :]), "validation": Split(x[: count // 4])}
+    return DataSet("random-bytes", Space("sequence", (length,), 256), splits)
 
 
 def _contest(options: Options, generate: bool) -> Contest:
     sizes, batch, steps = (SMALL, 2, 1) if options.small else (SIZES, 8, 1)
     context = sizes["context"]
-    x = np.random.default_rng(0).integers(0, 256, (16, context)).astype(np.uint8)
-    space = Space("sequence", (context,), 256)
-    data = DataSet("random-bytes", space, {"train": Split(x), "validation": Split(x[:4])})
+    data = _random_bytes(32, context)
+    x = np.asarray(data.split("train").x)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "gpt2.npz"
         np.savez(file, x=x)
@@ -46,7 +55,7 @@ def _contest(options: Options, generate: bool) -> Contest:
         with np.load(file) as stored:
             weights = {name: torch.from_numpy(stored[name]) for name in stored.files}
     nats, greedy = weights.pop("nats"), weights.pop("greedy")
-    ours = OurSteps("gpt2", dict(sizes), data, batch)
+    ours = OurSteps("gpt2", dict(sizes), data, batch, ema_decay=None)  # they keep no average of weights either
     model: Any = ours.loop.model
     token = weights["transformer.wte.weight"]  # theirs has the start token as byte 256
     model.load_hugging_face({**weights, "transformer.wte.weight": token[:256].clone()})
@@ -57,6 +66,9 @@ def _contest(options: Options, generate: bool) -> Contest:
         gap = float((model.log_prob(texts) + nats).abs().max()) / context / float(np.log(2))
         taken = model.sample(1, torch.Generator().manual_seed(0), temperature=0.0)
     same = float((taken.flatten()[: greedy.numel()] == greedy.flatten()).double().mean())
+    short: Any = build_model("gpt2", Space("sequence", (AUDITED,), 256), **sizes)
+    short.load_state_dict(model.state_dict())
+    audit = audited(short, _random_bytes(64, AUDITED), options.audit_seconds)
 
     def draw() -> None:
         # Theirs draws as many tokens as fit after its start token.
@@ -77,8 +89,8 @@ def _contest(options: Options, generate: bool) -> Contest:
         ours=lambda: timed(draw if generate else lambda: ours.run(steps)),
         theirs=peer.run,
         theirs_name=peer.peer.label,
-        parity={"largest_gap_bits_per_byte": gap, "share_of_equal_greedy_bytes": same},
-        passed=gap < LARGEST_BITS and same == 1.0,
+        parity={"largest_gap_bits_per_byte": gap, "share_of_equal_greedy_bytes": same, "audit": audit},
+        passed=gap < LARGEST_BITS and same == 1.0 and is_passed(audit),
         wanted=1.0,
         close=close,
     )

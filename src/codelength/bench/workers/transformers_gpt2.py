@@ -34,7 +34,7 @@ def prepare(options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     start = torch.full((batch, 1), START)
 
     def loss(x: torch.Tensor) -> torch.Tensor:
-        inputs = torch.cat([start[: len(x)], x[:, :-1]], dim=1)
+        inputs = torch.cat([start[:1].expand(len(x), 1), x[:, :-1]], dim=1)
         logits = model(input_ids=inputs, use_cache=False).logits[..., :START]
         return cross_entropy(logits.flatten(0, 1), x.flatten(), reduction="none").view(x.shape).sum(1)
 
@@ -43,7 +43,7 @@ def prepare(options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             start[:1].expand(n, 1),
             attention_mask=torch.ones(n, 1),
             do_sample=not greedy,
-            top_k=0,
+            **({} if greedy else {"top_k": 0}),
             min_new_tokens=length,
             max_new_tokens=length,
             suppress_tokens=[START],
@@ -56,7 +56,11 @@ def prepare(options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     np.savez(options["file"], **results, **weights)
     if options["generate"]:
-        return lambda: generate(batch, False, context - 1), {}
+
+        def draw() -> None:
+            generate(batch, False, context - 1)
+
+        return draw, {}
 
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
