@@ -52,9 +52,12 @@ def prepare(options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
     model.eval()
     with torch.no_grad():
-        results = {"nats": loss(x[:4]).numpy(), "greedy": generate(1, True, min(context - 1, 64)).numpy()}
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    np.savez(options["file"], **results, **weights)
+        results: dict[str, Any] = {
+            "nats": loss(x[:4]).numpy(),
+            "greedy": generate(1, True, min(context - 1, 64)).numpy(),
+        }
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    np.savez(options["file"], **results, **arrays)
     if options["generate"]:
 
         def draw() -> None:
