@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 
 import pytest
 import torch
 
-from codelength.bench import peers, tasks
-from codelength.bench.measure import Contest, alternate, compete, summarize
+from codelength.bench import flows, peers, tasks
+from codelength.bench.measure import Contest, alternate, compete, summarize, timed
 from codelength.bench.plain_pixelcnn_pp import PlainPixelCNNPP, plain_mixture_log_mass
 from codelength.bench.training_steps import gap_in_bits
 from codelength.cli.main import main
@@ -31,6 +32,23 @@ def _contest(passed: bool, calls: list[str], wanted: float = 2.0) -> Contest:
     ours, theirs = _runner(calls, "ours", 1.0), _runner(calls, "theirs", 3.0)
     close = lambda: calls.append("closed")  # noqa: E731
     return Contest("work", ours, theirs, "they", {}, passed, wanted, close=close)
+
+
+class PeerHere:
+    """A peer's worker in the tests' own process, which spares them the start of another."""
+
+    def __init__(self, peer: peers.Peer, pip_arguments=(), **options):
+        self.peer = peer
+        with torch.random.fork_rng():
+            self.work, self.report = importlib.import_module(peer.worker.removesuffix(".py")).prepare(options)
+
+    def run(self):
+        own = []
+        times = timed(lambda: own.append(self.work()))
+        return own[0] or times
+
+    def close(self):
+        pass
 
 
 def test_runs_alternate_and_the_warm_up_does_not_count():
@@ -81,6 +99,23 @@ def test_a_peer_codes_the_same_tables_to_as_many_bytes(monkeypatch):
     assert result.passed
     assert result.parity["bytes"] == result.parity["their_bytes"] >= result.parity["ideal_bytes"]
     assert result.ratio["median"] > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "library", "flip"),
+    [("maf-step", "zuko", None), ("spline-flow-step", "nflows", None), ("maf-step", "zuko", True)],
+)
+def test_a_flow_scores_as_the_peer_whose_weights_it_takes(monkeypatch, task, library, flip):
+    pytest.importorskip(library)
+    monkeypatch.setattr(flows, "PeerProcess", PeerHere)
+    monkeypatch.syspath_prepend(peers.WORKERS)
+    monkeypatch.setattr(flows, "audited", lambda *arguments: {"passed": 0})  # the audit has tests of its own
+    if flip:  # control: the weights of a network that sees vectors turned around
+        copy = flows.copy_network
+        monkeypatch.setattr(flows, "copy_network", lambda ours, layers, flip: copy(ours, layers, flip=True))
+    result = tasks.run_task(task, tasks.Options(threads=1, rounds=1, small=True))
+    assert result.passed is not bool(flip), result.parity
+    assert (result.parity["largest_gap_nats_per_dim"] > 1e-3) is bool(flip)
 
 
 @pytest.mark.slow

@@ -28,6 +28,43 @@ class Stopwatch:
         self.times["wall"] += time.perf_counter() - wall
 
 
+def flow_steps(
+    flow: Any, log_prob: Callable[[Any], Any], options: dict[str, Any]
+) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """Training steps of a flow over vectors of bytes, in [0, 1) with uniform noise.
+
+    Args:
+        flow: Its weights are moved by noise, so that no layer is the identity, and written to the options' file.
+        log_prob: Of vectors, (B, D).
+        options: "file" (.npz with x, bytes, and y, x with noise; weights and log densities of y go there), "batch", "steps".
+    """
+    import numpy as np
+    import torch
+
+    stored = np.load(options["file"])
+    x, y = torch.from_numpy(stored["x"]), torch.from_numpy(stored["y"])
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+        scores = log_prob(y / 256).numpy()
+    weights: dict[str, Any] = {name: parameter.detach().numpy() for name, parameter in flow.named_parameters()}
+    np.savez(options["file"], scores=scores, **weights)
+    optimizer = torch.optim.AdamW(flow.parameters(), lr=1e-3)
+    batch = options["batch"]
+
+    def work() -> None:
+        for _ in range(options["steps"]):
+            chosen = x[torch.randint(len(x), (batch,))]
+            loss = -log_prob((chosen + torch.rand(chosen.shape)) / 256).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+            optimizer.step()
+            assert torch.isfinite(loss)
+
+    return work, {}
+
+
 def serve(prepare: Callable[[dict[str, Any]], tuple[Callable[[], Any], dict[str, Any]]]) -> None:
     """Answer until stdin ends.
 
