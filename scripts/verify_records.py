@@ -2,7 +2,7 @@
 
 Runs published without their weights are checked as far as that goes, and say so.
 
-A folder of runs: of every record in it the mean is taken again from the code length of each example, and the examples are
+A run, or a folder of runs: of every record in it the mean is taken again from the code length of each example, and the examples are
 scored again with the run's weights (`--examples N`: N of them, chosen by a fixed seed); bits/dim must agree to 1e-4, the
 data's fingerprint exactly. A results.json: of every row, bits/dim and standard error from the code length of each example;
 data fingerprint from the data; size of the coded file from the file; and that the weights are those that were measured.
@@ -106,15 +106,18 @@ def same(a: Any, b: Any) -> bool:
 def main(arguments: list[str]) -> int:
     """Check the files; 0 if all agrees, 1 if not, 2 where there is nothing to check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", default=["records"], help="folders of runs, and results.json files")
+    parser.add_argument("paths", nargs="*", default=["records"], help="runs, folders of runs, and results.json files")
     parser.add_argument("--examples", type=int, help="score only so many examples of each record again")
     parser.add_argument("--skip-missing-data", action="store_true", help="pass over runs whose data cannot be had")
     options = parser.parse_args(arguments)
     wrong = 0
     for path in map(Path, options.paths):
         if path.is_dir():
-            for recipe in sorted(path.glob("*/recipe.yaml")):
-                wrong += check_and_tell(recipe.parent, options)
+            runs = sorted(recipe.parent for recipe in [*path.glob("recipe.yaml"), *path.glob("*/recipe.yaml")])
+            if not runs:
+                print(f"{path} is no run and holds none: a run has a recipe.yaml", file=sys.stderr)
+                return 2
+            wrong += sum(check_and_tell(run, options) for run in runs)
             continue
         if not path.is_file():
             print(f"{path} does not exist; make it with `make demo`", file=sys.stderr)

@@ -123,8 +123,10 @@ def test_a_published_run_has_its_records_under_its_new_name(published, capsys):
     assert (out / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
     assert not (out / "state").exists()
     verify = load("verify_records")
-    assert verify.main([str(out.parent)]) == 0
-    assert "agrees" in capsys.readouterr().out
+    for path in (out.parent, out):
+        assert verify.main([str(path)]) == 0
+        assert "agrees" in capsys.readouterr().out
+    assert verify.main([str(out / "evaluation")]) == 2  # nothing to check is no success
     (out / "model.safetensors").unlink()
     assert verify.main([str(out.parent)]) == 0
     assert "its weights are not here" in capsys.readouterr().out
