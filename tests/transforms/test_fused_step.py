@@ -74,6 +74,18 @@ def test_bfloat16_is_for_the_network_alone(randomize):
 
 
 @kernels
+def test_gradients_under_bfloat16_are_those_of_float64_up_to_its_rounding(randomize):
+    flow = _step(12, "affine", randomize)
+    generator = torch.Generator().manual_seed(1)
+    x, factor = torch.randn(3, 12, 4, 6, generator=generator), torch.randn(3, 12, 4, 6, generator=generator)
+    wanted = _with_gradients(copy.deepcopy(flow).double(), x.double(), factor.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        got = _with_gradients(flow, x, factor)
+    for a, b in zip(got, wanted, strict=True):
+        assert (a - b).abs().max() < 0.05 * b.abs().max() + 1e-2
+
+
+@kernels
 def test_without_a_coupling_two_transforms_are_one_product(randomize):
     torch.manual_seed(0)
     flow = randomize(Compose([ActNorm(5), InvertibleConv(5)]))

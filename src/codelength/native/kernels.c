@@ -643,15 +643,149 @@ static INLINE void scale_rows(const scale_call *call, int64_t first, int64_t las
 #undef WRITE
 }
 
-int codelength_scaled_weight(const scale_call *call, int64_t first, int64_t last) {
-    if (call->dtype == BFLOAT16)
-        scale_rows(call, first, last, BFLOAT16);
-    else
-        scale_rows(call, first, last, FLOAT32);
+/* Layers `first` to `last` of those in the array. */
+int codelength_scaled_weights(const scale_call *calls, int64_t first, int64_t last) {
+    for (const scale_call *call = calls + first; call < calls + last; call++)
+        if (call->dtype == BFLOAT16)
+            scale_rows(call, 0, call->outputs, BFLOAT16);
+        else
+            scale_rows(call, 0, call->outputs, FLOAT32);
     return 0;
 }
 
-/* ---- affine coupling: codelength/transforms/bijections/fused_step.py ------------------------------------------------------ */
+/* ---- relu, backward: codelength/nn/coupling_network.py --------------------------------------------------------------------- */
+
+typedef struct {
+    const void *h; /* (rows, channels): what relu gave */
+    void *grad;    /* of the same, overwritten by that of relu's input */
+    float *total;  /* (channels,): sum of the latter over rows */
+    int64_t channels;
+    int32_t dtype;
+} relu_call;
+
+static INLINE void relu_rows(const relu_call *call, int64_t first, int64_t last, int dtype) {
+    const int64_t channels = call->channels;
+    for (int64_t c0 = 0; c0 < channels; c0 += BLOCK) {
+        const int count = (int)(channels - c0 < BLOCK ? channels - c0 : BLOCK);
+        float total[BLOCK] = {0};
+        for (int64_t r = first; r < last; r++) {
+            const int64_t at = r * channels + c0;
+            if (dtype == BFLOAT16) {
+                const int16_t *h = (const int16_t *)call->h + at;
+                uint16_t *grad = (uint16_t *)call->grad + at;
+                for (int m = 0; m < count; m++) {
+                    grad[m] = h[m] > 0 ? grad[m] : 0; /* the bits of a positive number are a positive integer */
+                    total[m] += bfloat16_value(grad[m]);
+                }
+            } else {
+                const float *h = (const float *)call->h + at;
+                float *grad = (float *)call->grad + at;
+                for (int m = 0; m < count; m++) {
+                    grad[m] = h[m] > 0 ? grad[m] : 0;
+                    total[m] += grad[m];
+                }
+            }
+        }
+        memcpy(call->total + c0, total, count * sizeof(float));
+    }
+}
+
+int codelength_relu_backward(const relu_call *call, int64_t first, int64_t last) {
+    if (call->dtype == BFLOAT16)
+        relu_rows(call, first, last, BFLOAT16);
+    else
+        relu_rows(call, first, last, FLOAT32);
+    return 0;
+}
+
+/* ---- ActNorm and 1x1 convolution as one matrix: codelength/transforms/fused_step.py ----------------------------- */
+
+/* W' = P L (U + diag(sign e^s)) diag(e^a) and b' = W' b, with the log-determinant sites (sum a + sum s). All matrices are
+   (n, n), row by row; L is unit lower triangular, U upper; P takes row permutation[r] as the r-th. */
+typedef struct {
+    const float *bias, *log_scale, *lower, *upper, *log_diagonal, *sign;
+    const int64_t *permutation;
+    float *weight, *shift, *log_det;                     /* given by the forward pass */
+    const float *grad_weight, *grad_shift, *grad_log_det; /* of the three, or NULL */
+    float *by_bias, *by_log_scale, *by_lower, *by_upper, *by_log_diagonal;
+    int64_t n;
+    float sites;
+} fold_call;
+
+static void fold_forward(const fold_call *call, float *row) {
+    const int64_t n = call->n;
+    float log_det = 0;
+    for (int64_t r = 0; r < n; r++) {
+        const int64_t i = call->permutation[r];
+        memset(row, 0, n * sizeof(float));
+        for (int64_t k = 0; k <= i; k++) { /* row i of L times U with its diagonal */
+            const float l = k == i ? 1.0f : call->lower[i * n + k], *u = call->upper + k * n;
+            row[k] += l * call->sign[k] * exp_(call->log_diagonal[k]);
+            for (int64_t j = k + 1; j < n; j++) row[j] += l * u[j];
+        }
+        float shift = 0;
+        for (int64_t j = 0; j < n; j++) {
+            call->weight[r * n + j] = row[j] * exp_(call->log_scale[j]);
+            shift += call->weight[r * n + j] * call->bias[j];
+        }
+        call->shift[r] = shift;
+        log_det += call->log_scale[r] + call->log_diagonal[r];
+    }
+    *call->log_det = call->sites * log_det;
+}
+
+/* `product`: gradient of L (U + diag); `turned`: U with its diagonal, transposed. */
+static void fold_backward(const fold_call *call, float *product, float *turned) {
+    const int64_t n = call->n;
+    const float by_log_det = call->sites * *call->grad_log_det;
+    memset(call->by_bias, 0, n * sizeof(float));
+    memset(call->by_lower, 0, n * n * sizeof(float));
+    memset(call->by_upper, 0, n * n * sizeof(float));
+    for (int64_t j = 0; j < n; j++) call->by_log_scale[j] = by_log_det;
+    for (int64_t r = 0; r < n; r++) {
+        const float *weight = call->weight + r * n, *grad = call->grad_weight + r * n, by_shift = call->grad_shift[r];
+        float *to = product + call->permutation[r] * n;
+        for (int64_t j = 0; j < n; j++) {
+            const float g = grad[j] + by_shift * call->bias[j]; /* b' = W' b */
+            call->by_bias[j] += by_shift * weight[j];
+            call->by_log_scale[j] += g * weight[j];
+            to[j] = g * exp_(call->log_scale[j]);
+        }
+    }
+    for (int64_t k = 0; k < n; k++)
+        for (int64_t j = 0; j < n; j++)
+            turned[j * n + k] = j > k ? call->upper[k * n + j] : j == k ? call->sign[k] * exp_(call->log_diagonal[k]) : 0;
+    for (int64_t i = 0; i < n; i++) {
+        const float *of = product + i * n;
+        for (int64_t k = 0; k <= i; k++) { /* by_upper = L' product, on and above the diagonal */
+            const float l = k == i ? 1.0f : call->lower[i * n + k];
+            for (int64_t j = k; j < n; j++) call->by_upper[k * n + j] += l * of[j];
+        }
+        for (int64_t j = 0; j < n; j++) /* by_lower = product U', below the diagonal */
+            for (int64_t k = 0; k < i; k++) call->by_lower[i * n + k] += of[j] * turned[j * n + k];
+    }
+    for (int64_t k = 0; k < n; k++) {
+        float *diagonal = call->by_upper + k * n + k;
+        call->by_log_diagonal[k] = by_log_det + *diagonal * turned[k * n + k];
+        *diagonal = 0;
+    }
+}
+
+/* One call is one part; 1 for want of memory. */
+int codelength_fold(const fold_call *call, int64_t first, int64_t last) {
+    float *room = malloc(2 * call->n * call->n * sizeof(float));
+    if (room == NULL) return 1;
+    for (const fold_call *c = call + first; c < call + last; c++) {
+        if (c->grad_weight == NULL)
+            fold_forward(c, room);
+        else
+            fold_backward(c, room, room + c->n * c->n);
+    }
+    free(room);
+    return 0;
+}
+
+/* ---- affine coupling: codelength/transforms/fused_step.py ------------------------------------------------------ */
 
 /* Sites lie one after the other with their channels: `kept` that stay, then `changed`. */
 typedef struct {

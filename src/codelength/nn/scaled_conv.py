@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,34 +50,72 @@ class _Call(ctypes.Structure):
     ]
 
 
-def _run(weight: Tensor, dtype: torch.dtype, rate: float, *tensors: Tensor | None) -> None:
-    """The kernel on bias, log_scale, the scaled weight and bias, their gradients, and those of the three parameters."""
+def _call(weight: Tensor, dtype: torch.dtype, rate: float, *tensors: Tensor | None) -> _Call:
+    """Of bias, log_scale, the scaled weight and bias, their gradients, and those of the three parameters."""
     outputs = len(weight)
     addresses = [None if x is None else x.data_ptr() for x in (weight, *tensors)]
-    call = _Call(*addresses, outputs, weight.numel() // outputs, int(dtype == torch.bfloat16), rate)
+    return _Call(*addresses, outputs, weight.numel() // outputs, int(dtype == torch.bfloat16), rate)
+
+
+def _run(calls: Sequence[_Call]) -> None:
     library = native.library()
     assert library is not None
-    library.codelength_scaled_weight(ctypes.byref(call), ctypes.c_int64(0), ctypes.c_int64(outputs))
+    array = (_Call * len(calls))(*calls)
+    library.codelength_scaled_weights(ctypes.byref(array), ctypes.c_int64(0), ctypes.c_int64(len(calls)))
+
+
+def _layers(parameters: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+    """Three in turn."""
+    return (parameters[at : at + 3] for at in range(0, len(parameters), 3))
+
+
+def scaled_weights(
+    parameters: Sequence[Tensor], rates: Sequence[float], dtype: torch.dtype
+) -> list[tuple[Tensor, Tensor]]:
+    """`scaled_weight` of several layers by one call of the kernel, without derivatives.
+
+    Args:
+        parameters: Weight, bias and log_scale of each layer, in a row.
+        rates: One a layer.
+        dtype: Of the results, float32 or bfloat16.
+
+    Returns:
+        Weight and bias of each, with the strides of the parameters.
+    """
+    results, calls = [], []
+    for (weight, bias, log_scale), rate in zip(_layers(parameters), rates, strict=True):
+        results.append((torch.empty_like(weight, dtype=dtype), torch.empty_like(bias, dtype=dtype)))
+        calls.append(_call(weight, dtype, rate, bias, log_scale, *results[-1], *[None] * 5))
+    _run(calls)
+    return results
+
+
+def scaled_weights_backward(
+    gradients: Sequence[tuple[Tensor, Tensor]], parameters: Sequence[Tensor], rates: Sequence[float], dtype: torch.dtype
+) -> list[Tensor]:
+    """Gradients of the parameters in a row, from those of weight and bias of each layer."""
+    results, calls, held = [], [], []
+    for given, (weight, bias, log_scale), rate in zip(gradients, _layers(parameters), rates, strict=True):
+        pair = like(given[0].view_as(weight), weight, dtype), given[1].to(dtype).contiguous()
+        held.append(pair)  # until the kernel has read it
+        results += [torch.empty_like(x) for x in (weight, bias, log_scale)]
+        calls.append(_call(weight, dtype, rate, bias, log_scale, None, None, *pair, *results[-3:]))
+    _run(calls)
+    return results
 
 
 class _ScaledWeight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, log_scale: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-        dtype = product_dtype()
-        scaled, shifted = torch.empty_like(weight, dtype=dtype), torch.empty_like(bias, dtype=dtype)
-        _run(weight, dtype, rate, bias, log_scale, scaled, shifted, None, None, None, None, None)
         ctx.save_for_backward(weight, bias, log_scale)
-        ctx.rate, ctx.dtype = rate, dtype
-        return scaled, shifted
+        ctx.rate, ctx.dtype = rate, product_dtype()
+        return scaled_weights([weight, bias, log_scale], [rate], ctx.dtype)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_scaled: Tensor, by_shifted: Tensor) -> tuple[Tensor | None, ...]:
-        weight, bias, log_scale = ctx.saved_tensors
-        by_scaled, by_shifted = like(by_scaled, weight, ctx.dtype), by_shifted.to(ctx.dtype).contiguous()
-        results = [torch.empty_like(x) for x in (weight, bias, log_scale)]
-        _run(weight, ctx.dtype, ctx.rate, bias, log_scale, None, None, by_scaled, by_shifted, *results)
-        return *results, None
+        gradients = [(by_scaled, by_shifted)]
+        return *scaled_weights_backward(gradients, ctx.saved_tensors, [ctx.rate], ctx.dtype), None
 
 
 class ScaledConv(nn.Module):

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from codelength import native
+from codelength.nn import coupling_network
+from codelength.nn.coupling_network import CouplingNetwork
 from codelength.nn.weight_norm import product_dtype
 from codelength.transforms.bijections.actnorm import ActNorm
 from codelength.transforms.bijections.elementwise import Affine
@@ -38,20 +40,25 @@ def fused_step(transforms: nn.ModuleList, index: int, x: Tensor, **context: Any)
         return None
     batch, channels, height, width = x.shape
     sites = height * width
-    log_det = (sites * (first.log_scale.sum() + second.log_scale.sum())).expand(batch)
     rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
     parameters = first.bias, first.log_scale, second.lower, second.upper, second.log_scale
     with torch.autocast("cpu", enabled=False):
-        weight, bias = _Folded.apply(*parameters, second.sign, second.permutation)
+        weight, bias, log_det = _Folded.apply(*parameters, second.sign, second.permutation, sites)
         y = torch.addmm(bias, rows, weight.t())
+    log_det = log_det.expand(batch)
     image = y.view(batch, height, width, channels).permute(0, 3, 1, 2)
     if not _is_glow_coupling(third):
         return image, log_det, 2
     kept = channels - channels // 2
+    sizes, floor, network = (batch, sites, kept, channels - kept), third.kind.floor, third.network
+    if isinstance(network, CouplingNetwork) and network.is_plain():
+        shape, dtype = (batch, kept, height, width), product_dtype()
+        z, log_scales = _Whole.apply(y, sizes, floor, shape, dtype, network.rates, *network.flat())
+        return z.view(batch, height, width, channels).permute(0, 3, 1, 2), log_det + log_scales, 3
     condition = image[:, :kept].to(product_dtype(), memory_format=torch.channels_last)
-    theta = third.network(condition.contiguous(memory_format=torch.channels_last), **context)
+    theta = network(condition.contiguous(memory_format=torch.channels_last), **context)
     theta = theta.contiguous(memory_format=torch.channels_last)
-    z, log_scales = _Coupling.apply(y, theta, (batch, sites, kept, channels - kept), third.kind.floor)
+    z, log_scales = _Coupling.apply(y, theta, sizes, floor)
     return z.view(batch, height, width, channels).permute(0, 3, 1, 2), log_det + log_scales, 3
 
 
@@ -66,34 +73,50 @@ def _fits(x: Tensor) -> bool:
     return plain and x.numel() > 0 and x.shape[1] > 1 and native.library() is not None
 
 
+class _FoldCall(ctypes.Structure):
+    """`fold_call` of kernels.c."""
+
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in ("bias", "log_scale", "lower", "upper", "log_diagonal", "sign")],
+        *[(name, ctypes.c_void_p) for name in ("permutation", "weight", "shift", "log_det")],
+        *[(name, ctypes.c_void_p) for name in ("grad_weight", "grad_shift", "grad_log_det")],
+        *[(name, ctypes.c_void_p) for name in ("by_bias", "by_log_scale", "by_lower", "by_upper", "by_log_diagonal")],
+        ("n", ctypes.c_int64),
+        ("sites", ctypes.c_float),
+    ]
+
+
+def _fold(n: int, sites: int, *tensors: Tensor | None) -> None:
+    """The kernel on its tensors, in order."""
+    call = _FoldCall(*[None if x is None else x.data_ptr() for x in tensors], n, sites)
+    library = native.library()
+    assert library is not None
+    if library.codelength_fold(ctypes.byref(call), ctypes.c_int64(0), ctypes.c_int64(1)):
+        raise MemoryError(f"a compiled kernel found no memory for two matrices of {n} by {n}")
+
+
 class _Folded(torch.autograd.Function):
-    """W' and b' of the five parameters, with the derivatives written out: some forty operations on small matrices less."""
+    """W', b' and the log-determinant of the five parameters: one call of a kernel instead of some forty operations."""
 
     @staticmethod
     def forward(
-        ctx: Any, b: Tensor, a: Tensor, lower: Tensor, upper: Tensor, s: Tensor, sign: Tensor, permutation: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        diagonal = sign * s.exp()
-        unit_lower = lower.tril(-1).fill_diagonal_(1)
-        full_upper = upper.triu(1) + torch.diag(diagonal)
-        scale = a.exp()
-        weight = (unit_lower @ full_upper)[permutation] * scale
-        ctx.save_for_backward(b, unit_lower, full_upper, scale, weight, diagonal, permutation)
-        return weight, weight @ b
+        ctx: Any, b: Tensor, a: Tensor, lower: Tensor, upper: Tensor, s: Tensor, sign: Tensor, order: Tensor, sites: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        given = [x.contiguous() for x in (b, a, lower, upper, s, sign, order)]
+        results = torch.empty_like(given[2]), torch.empty_like(given[0]), b.new_empty(())
+        _fold(len(b), sites, *given, *results, *[None] * 8)
+        ctx.save_for_backward(*given, *results)
+        ctx.sites = sites
+        return results
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_weight: Tensor, by_bias: Tensor) -> tuple[Tensor | None, ...]:
-        b, unit_lower, full_upper, scale, weight, diagonal, permutation = ctx.saved_tensors
-        by_weight = torch.addr(by_weight, by_bias, b)  # b' = W' b
-        by_b = by_bias @ weight
-        by_a = (by_weight * weight).sum(0)
-        by_product = torch.empty_like(weight)
-        by_product[permutation] = by_weight * scale
-        by_upper = unit_lower.t() @ by_product
-        by_lower = (by_product @ full_upper.t()).tril_(-1)
-        by_s = by_upper.diagonal() * diagonal
-        return by_b, by_a, by_lower, by_upper.triu(1), by_s, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        b, a, lower, upper, s, *rest = ctx.saved_tensors
+        by = [torch.empty_like(x) for x in (b, a, lower, upper, s)]
+        given = [g.contiguous() for g in gradients]  # named: they must live until the kernel has read them
+        _fold(len(b), ctx.sites, b, a, lower, upper, s, *rest, *given, *by)
+        return *by, None, None, None
 
 
 class _Call(ctypes.Structure):
@@ -148,3 +171,41 @@ class _Coupling(torch.autograd.Function):
         by_z, by_log_det = by_z.contiguous(), by_log_det.contiguous()
         _run(ctx.sizes, theta, ctx.floor, y, theta, None, None, by_z, by_log_det, by_y, by_theta)
         return by_y, by_theta, None, None
+
+
+class _Whole(torch.autograd.Function):
+    """The coupling with its network: y, (B sites, C), and the network's parameters in a row, to z like y and the log-determinant."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        sizes: Sizes,
+        floor: float,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        rates: tuple[float, ...],
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        batch, kept, height, width = shape
+        condition = torch.empty(batch, height, width, kept, dtype=dtype)
+        condition.view(-1, kept).copy_(y[:, :kept])
+        with torch.autocast("cpu", enabled=False):
+            theta, saved = coupling_network.forward(condition.permute(0, 3, 1, 2), parameters, rates)
+        z, log_det = torch.empty_like(y), y.new_empty(batch)
+        _run(sizes, theta, floor, y, theta, z, log_det, None, None, None, None)
+        ctx.save_for_backward(y, theta, *saved, *parameters)
+        ctx.sizes, ctx.floor, ctx.rates = sizes, floor, rates
+        return z, log_det
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_z: Tensor, by_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        (y, theta, *rest), kept = ctx.saved_tensors, ctx.sizes[2]
+        saved, parameters = rest[:-9], rest[-9:]
+        by_y, by_theta = torch.empty_like(y), torch.empty_like(theta)
+        by_z, by_log_det = by_z.contiguous(), by_log_det.contiguous()
+        _run(ctx.sizes, theta, ctx.floor, y, theta, None, None, by_z, by_log_det, by_y, by_theta)
+        by_condition, by_parameters = coupling_network.backward(by_theta, saved, parameters, ctx.rates)
+        by_y[:, :kept].add_(by_condition.permute(0, 2, 3, 1).reshape(-1, kept))
+        return by_y, None, None, None, None, None, *by_parameters

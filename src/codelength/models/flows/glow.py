@@ -21,12 +21,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
 
 from codelength.errors import UsageError, unknown_name
 from codelength.models.flows.base import Flow, number_of_classes, preprocess
+from codelength.nn.coupling_network import CouplingNetwork
 from codelength.nn.scaled_conv import ScaledConv
 from codelength.space import Space
 from codelength.transforms import (
@@ -43,37 +42,6 @@ from codelength.transforms import (
     Transform,
 )
 from codelength.transforms.dequantization import uniformly_dequantized
-
-
-class GlowNetwork(nn.Module):
-    """3x3, 1x1 and 3x3 convolutions with relu between; the last starts at zero, so that the coupling starts as a constant.
-
-    Args:
-        channels: Channels of the input.
-        outputs: Channels of the output.
-        filters: Hidden channels.
-        classes: Number of classes whose label shifts the first hidden units; 0 for none.
-    """
-
-    def __init__(self, channels: int, outputs: int, filters: int, classes: int = 0) -> None:
-        super().__init__()
-        self.first = ScaledConv(channels, filters, 3)
-        self.second = ScaledConv(filters, filters, 1)
-        self.last = ScaledConv(filters, outputs, 3, gain=0.0, rate=3.0)
-        self.of_class = nn.Parameter(torch.zeros(classes, filters)) if classes else None
-
-    def _shift(self, h: Tensor, label: Tensor | None) -> Tensor:
-        return h if self.of_class is None else h + self.of_class[label][:, :, None, None]
-
-    def forward(self, x: Tensor, *, label: Tensor | None = None) -> Tensor:
-        """(B, channels, H, W) to (B, outputs, H, W)."""
-        h = self._shift(self.first(x.contiguous(memory_format=torch.channels_last)), label)
-        out: Tensor = self.last(relu(self.second(relu(h))))
-        return out
-
-    def initialize(self, x: Tensor, *, label: Tensor | None = None) -> None:
-        """Set the scales of the hidden layers from a batch."""
-        self.second.initialize(relu(self._shift(self.first.initialize(x), label)))
 
 
 class SplitPrior(nn.Module):
@@ -157,7 +125,7 @@ def coupling_kind(coupling: str) -> Elementwise:
 def glow_step(channels: int, filters: int, kind: Elementwise, classes: int = 0) -> list[Transform]:
     """One step of flow: ActNorm, invertible 1x1 convolution, coupling (table 1 of the paper)."""
     changed = channels // 2
-    network = GlowNetwork(channels - changed, kind.num_parameters * changed, filters, classes)
+    network = CouplingNetwork(channels - changed, kind.num_parameters * changed, filters, classes)
     return [ActNorm(channels), InvertibleConv(channels), SplitCoupling(kind, network)]
 
 
