@@ -106,7 +106,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
             axes.annotate(f"{row['steps']}", (row["bits_per_dim"], row["accuracy"]), xytext=(4, 4), textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set(xlabel="bits/dim on test data (lower is better)", ylabel="accuracy of a linear probe", ylim=(0, 1))
     axes.invert_xaxis()
-    axes.legend(loc="lower right", title="numbers: training steps; dotted: chance")
+    axes.legend(loc="center", bbox_to_anchor=(0.5, 0.68), title="numbers: training steps; dotted: chance")
     figure.savefig(path, dpi=150)
 
 
