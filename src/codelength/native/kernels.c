@@ -876,3 +876,60 @@ int codelength_affine_coupling(const coupling_call *call, int64_t first, int64_t
             couple(call, datum, FLOAT32);
     return 0;
 }
+
+/* ---- lists of tensors: codelength/training/tensor_lists.py ---------------------------------------------------------------- */
+
+/* Functions on many tensors at once, as neighbouring pieces: a model has hundreds of small ones. */
+typedef struct {
+    float *to;
+    const float *from;
+    float *moment, *square; /* of Adam */
+    int64_t n;
+} piece;
+
+typedef struct {
+    const piece *pieces;
+    double *totals; /* of sum_squares, one a piece */
+    float share;    /* of lerp */
+    float rate, beta1, beta2, epsilon, shrink, correction, root_correction;
+} list_call;
+
+int codelength_lerp(const list_call *call, int64_t first, int64_t last) {
+    const float share = call->share;
+    for (const piece *p = call->pieces + first; p < call->pieces + last; p++)
+        for (int64_t i = 0; i < p->n; i++) p->to[i] += share * (p->from[i] - p->to[i]);
+    return 0;
+}
+
+int codelength_sum_squares(const list_call *call, int64_t first, int64_t last) {
+    for (int64_t index = first; index < last; index++) {
+        const float *x = call->pieces[index].from;
+        const int64_t n = call->pieces[index].n;
+        double lanes[16] = {0}, total = 0;
+        int64_t i = 0;
+        for (; i + 16 <= n; i += 16)
+            for (int m = 0; m < 16; m++) lanes[m] += (double)x[i + m] * x[i + m];
+        for (; i < n; i++) total += (double)x[i] * x[i];
+        for (int m = 0; m < 16; m++) total += lanes[m];
+        call->totals[index] = total;
+    }
+    return 0;
+}
+
+/* AdamW: w <- shrink w - rate / correction m / (sqrt(v) / root_correction + epsilon), the gradient in `from`. */
+int codelength_adamw(const list_call *call, int64_t first, int64_t last) {
+    const float beta1 = call->beta1, beta2 = call->beta2, epsilon = call->epsilon, shrink = call->shrink;
+    const float step = call->rate / call->correction, inverse_root = 1.0f / call->root_correction;
+    for (const piece *p = call->pieces + first; p < call->pieces + last; p++) {
+        float *restrict w = p->to, *restrict moment = p->moment, *restrict square = p->square;
+        const float *restrict grad = p->from;
+        for (int64_t i = 0; i < p->n; i++) {
+            const float g = grad[i], m = moment[i] + (1.0f - beta1) * (g - moment[i]);
+            const float v = beta2 * square[i] + (1.0f - beta2) * g * g;
+            moment[i] = m;
+            square[i] = v;
+            w[i] = shrink * w[i] - step * m / (sqrtf(v) * inverse_root + epsilon);
+        }
+    }
+    return 0;
+}

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from codelength import distributed
 from codelength.errors import CheckpointError, UsageError
 from codelength.recipe import TrainingConfig
+from codelength.training import tensor_lists
+from codelength.training.tensor_lists import ListAdamW
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -34,6 +36,8 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return peak
 
 
+CLIP_EPSILON = 1e-6
+"""What PyTorch adds to the norm that it divides by."""
 MUON_SIZE = 64
 """Smallest side of a matrix that Muon takes: heads with fewer outputs and inputs of few features stay with AdamW."""
 
@@ -63,6 +67,8 @@ class Optimizer:
         parameters = list(self.names.values())
         self._decayed: list[Tensor] = [p for p in parameters if p.ndim >= 2]
         self._adamax = config.optimizer == "adamax"
+        self._layout: list[tuple[torch.Size, tuple[int, ...], torch.dtype, type]] | None = None
+        self._gradients: tensor_lists.Pieces | None = None
         # Each with its share of the schedule's rate.
         self._parts: list[tuple[torch.optim.Optimizer, float]] = []
         if config.optimizer == "muon":
@@ -80,18 +86,34 @@ class Optimizer:
             adam: torch.optim.Optimizer = (
                 torch.optim.Adamax(groups, lr=config.learning_rate, betas=config.betas, foreach=True)
                 if self._adamax
-                else torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+                else ListAdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
             )
             self._parts.append((adam, 1.0))
 
     def clip(self) -> Tensor:
         """Norm of the gradient, a scalar tensor, before it is clipped to `clip_norm`."""
         gradients = [p.grad for p in self.names.values() if p.grad is not None]
+        pieces = self._pieces_of(gradients)
+        if pieces is not None:
+            length = pieces.norm()
+            if self.config.clip_norm is not None and not length <= self.config.clip_norm - CLIP_EPSILON:
+                torch._foreach_mul_(gradients, min(1.0, self.config.clip_norm / (length + CLIP_EPSILON)))
+            return torch.tensor(length)
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         norm = distributed.whole(norm)
         if self.config.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.names.values(), self.config.clip_norm, norm, foreach=True)
         return norm
+
+    def _pieces_of(self, gradients: list[Tensor]) -> tensor_lists.Pieces | None:
+        """Gradients for kernels; None where they do not fit. Where they lie changes every step, seldom how."""
+        layout = [(g.shape, g.stride(), g.dtype, type(g)) for g in gradients]
+        if layout != self._layout:
+            fits = tensor_lists.fits(gradients)
+            self._layout, self._gradients = layout, tensor_lists.Pieces(**{"from": gradients}) if fits else None
+        elif self._gradients is not None:
+            self._gradients.place("from", gradients)
+        return self._gradients
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
@@ -108,7 +130,7 @@ class Optimizer:
     def tensors(self) -> dict[str, Tensor]:
         """The state as flat tensors, "PARAMETER/moment" -> tensor."""
         return {
-            f"{name}/{key}": value
+            f"{name}/{key}": value.clone() if key == "step" else value  # kernels count all steps in one tensor
             for name, p in self.names.items()
             for part, _ in self._parts
             for key, value in part.state.get(p, {}).items()
@@ -177,15 +199,37 @@ class WeightAverage:
             (distributed.local(ours), distributed.local(theirs[name])) for name, ours in average.named_parameters()
         ]
         self._ours, self._theirs = [ours for ours, _ in pairs], [weights for _, weights in pairs]
+        places = _buffer_places(average)
+        sources = _buffer_places(model)
+        self._buffers, self._sources = list(places.values()), [sources[name] for name in places]
+        fits = tensor_lists.fits(self._ours, self._theirs)
+        self._pieces = tensor_lists.Pieces(to=self._ours, **{"from": self._theirs}) if fits else None
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the weights after step 1, 2, ..."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._ours, self._theirs, share)
-        theirs = dict(self.model.named_buffers())  # anew: a module may have replaced its buffer
-        for name, ours in self.average.named_buffers():
+        if self._pieces is None:
+            torch._foreach_lerp_(self._ours, self._theirs, share)
+        else:
+            self._pieces.place("to", self._ours)
+            self._pieces.place("from", self._theirs)
+            self._pieces.run("lerp", share=share)
+        for (holder, key), (source, other) in zip(self._buffers, self._sources, strict=True):
+            ours, theirs = holder._buffers[key], source._buffers[other]  # anew: a module may have replaced its buffer
+            if ours is None or theirs is None:
+                continue
             if ours.is_floating_point():
-                ours.lerp_(theirs[name], share)
+                ours.lerp_(theirs, share)
             else:
-                ours.copy_(theirs[name])
+                ours.copy_(theirs)
+
+
+Place = tuple[nn.Module, str]
+"""A module and the name of a buffer of its own."""
+
+
+def _buffer_places(model: nn.Module) -> dict[str, Place]:
+    """Where the buffers lie, by name; each once, even where modules share it."""
+    modules = dict(model.named_modules())
+    return {name: (modules[name.rpartition(".")[0]], name.rpartition(".")[2]) for name, _ in model.named_buffers()}
