@@ -14,6 +14,7 @@ from codelength import Space
 from codelength.errors import UsageError
 from codelength.pixels import (
     Bernoulli,
+    Categorical,
     EmissionBernoulli,
     LogisticMixture,
     PixelDistribution,
@@ -202,6 +203,25 @@ def test_half_precision_outputs_are_scored_in_float32():
     assert likelihood(parameters).log_prob_per_dim(torch.zeros(2, 1, 2, 2, dtype=torch.long)).dtype == torch.float32
     logits = torch.randn(2, 1, 2, 2).bfloat16()
     assert Bernoulli(logits).log_prob_per_dim(torch.zeros(2, 1, 2, 2, dtype=torch.long)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_data_are_scored_under_several_draws_of_parameters_as_one_by_one(dtype):
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randint(2, (3, 1, 4, 5), generator=generator)
+    logits = torch.randn(2 * 3, 1, 4, 5, generator=generator).to(dtype)
+    for kind, parameters in (
+        (Bernoulli, logits),
+        (Categorical, torch.stack([torch.zeros_like(logits), logits], dim=2)),
+    ):
+        together = kind(parameters).log_prob_of_draws(value, 2)
+        alone = torch.stack([kind(part).log_prob(value) for part in parameters.chunk(2)])
+        assert together.dtype == torch.float64
+        torch.testing.assert_close(together, alone, rtol=1e-12, atol=0)
+        other = kind(parameters).log_prob_of_draws(value.roll(1, 0), 2)
+        assert (other - alone).abs().max() > 0.1, "another datum would be seen"
+        with pytest.raises(ValueError, match="support"):
+            kind(parameters).log_prob_of_draws(value + 1, 2)
 
 
 def test_emission_is_the_expectation_over_binarizations():

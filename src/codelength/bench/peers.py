@@ -51,6 +51,7 @@ PEERS = {
     "constriction": Peer("constriction", "0.5.0", "constriction_tables.py"),
     "nflows": Peer("nflows", "0.14", "nflows_spline.py"),
     "normflows": Peer("normflows", "1.7.3", "normflows_glow.py"),
+    "pythae": Peer("pythae", "0.1.2", "pythae_vae.py", has_dependencies=True),
     "transformers": Peer("transformers", "5.24.0", "transformers_gpt2.py", has_dependencies=True),
     "zuko": Peer("zuko", "1.6.0", "zuko_maf.py"),
 }

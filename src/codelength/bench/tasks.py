@@ -20,6 +20,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "glow-step": ("training_steps", "training step of Glow against normflows"),
     "maf-step": ("flows", "training step of a masked autoregressive flow against zuko"),
     "spline-flow-step": ("flows", "training step of an autoregressive flow with splines against nflows"),
+    "vae-bound": ("latent", "importance-weighted bounds of a VAE against pythae"),
     "gpt2-step": ("text", "training step of a GPT-2 over bytes against transformers"),
     "gpt2-sample": ("text", "drawing texts from a GPT-2 over bytes against transformers"),
     "entropy-tables": ("entropy", "coding 1,000,000 symbols with a table each against constriction's batch interface"),

@@ -30,12 +30,23 @@ class Bernoulli(PixelDistribution):
     def log_prob_per_dim(self, value: Tensor) -> Tensor:
         self._check(value)
         logits = _at_least_float32(self.logits)
-        return logsigmoid(logits * (2 * value - 1).to(logits.dtype))  # ± logits; a third of the time of torch.where
+        return logsigmoid(logits * _signs(value, logits))
+
+    def log_prob_of_draws(self, value: Tensor, k: int) -> Tensor:
+        self._check(value)
+        # No integer is repeated: a fifth of the time.
+        logits = _at_least_float32(self.logits).unflatten(0, (k, len(value)))
+        return logsigmoid(logits * _signs(value, logits)).flatten(2).sum(2, dtype=torch.float64)
 
     @property
     def mean(self) -> Tensor:
         """P(1), (B, C, *S), float64."""
         return torch.sigmoid(self.logits.double())
+
+
+def _signs(value: Tensor, logits: Tensor) -> Tensor:
+    """1 and −1 for 1 and 0: log P is the logsigmoid of ± logits, a third of the time of torch.where."""
+    return (2 * value - 1).to(logits.dtype)
 
 
 class EmissionBernoulli(Bernoulli):

@@ -91,6 +91,15 @@ class PixelDistribution(Distribution, ABC):
         """log P of each datum, nats, (B,), float64: in float32 the sum of 3,072 terms loses the sixth digit."""
         return self.log_prob_per_dim(value).flatten(1).sum(1, dtype=torch.float64)
 
+    def log_prob_of_draws(self, value: Tensor, k: int) -> Tensor:
+        """log P of B data under k distributions each, nats, (k, B), float64.
+
+        Args:
+            value: Integers, (B, C, *S).
+            k: The distribution's batch is k · B, the B of the first draw first.
+        """
+        return self.log_prob(value.repeat(k, *[1] * (value.ndim - 1))).unflatten(0, (k, len(value)))
+
     def sample(  # type: ignore[override]
         self,
         sample_shape: torch.Size = NO_SHAPE,

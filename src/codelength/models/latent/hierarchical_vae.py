@@ -154,7 +154,7 @@ class HierarchicalVAE(LatentModel):
             terms |= latent_terms(layer, self.layers, *pair)
             above = latents[layer]
         assert above is not None
-        log_likelihood = self.decode(above).log_prob(levels.repeat(k, 1, 1, 1)).unflatten(0, (k, batch))
+        log_likelihood = self.decode(above).log_prob_of_draws(levels, k)
         ordered = {layer: latents[layer].unflatten(0, (k, batch)) for layer in self.layers}
         return Inference(ordered, LogWeights({"log_likelihood": log_likelihood, **terms}))
 

@@ -160,7 +160,7 @@ class IAFVAE(LatentModel):
             return z
 
         distribution = self._descend(k * batch, pick)
-        log_likelihood = distribution.log_prob(levels.repeat(k, 1, 1, 1)).unflatten(0, (k, batch))
+        log_likelihood = distribution.log_prob_of_draws(levels, k)
         return Inference(latents, LogWeights({"log_likelihood": log_likelihood, **terms})), kls
 
     def training_objective(self, x: Tensor, generator: Noise) -> Tensor:

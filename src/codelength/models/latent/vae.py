@@ -186,8 +186,7 @@ class VAE(LatentModel):
         noise = randomness.normal((k, *mean.shape), generator, device=mean.device, dtype=mean.dtype)
         z = Gaussian(mean, log_std).draw(noise)  # (k, B, *latent_shape)
         log_q = Gaussian(mean.detach(), log_std.detach()).log_prob(z) if hold_q else _log_density(noise, log_std)
-        levels = (x - self.space.offset).repeat(k, 1, 1, 1)  # (k B, C, H, W)
-        terms = {"log_likelihood": self.decode(z.flatten(0, 1)).log_prob(levels).unflatten(0, (k, len(x)))}
+        terms = {"log_likelihood": self.decode(z.flatten(0, 1)).log_prob_of_draws(x - self.space.offset, k)}
         zero = torch.zeros_like(mean)
         terms |= latent_terms("z", self.layers, Gaussian(zero, zero).log_prob(z), log_q)
         return Inference({"z": z}, LogWeights(terms))
