@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from codelength.bench import flows, peers, tasks
+from codelength.bench import flows, gaussian, peers, tasks
 from codelength.bench.measure import Contest, alternate, compete, summarize, timed
 from codelength.bench.plain_pixelcnn_pp import PlainPixelCNNPP, plain_mixture_log_mass
 from codelength.bench.training_steps import gap_in_bits
@@ -116,6 +116,41 @@ def test_a_flow_scores_as_the_peer_whose_weights_it_takes(monkeypatch, task, lib
     result = tasks.run_task(task, tasks.Options(threads=1, rounds=1, small=True))
     assert result.passed is not bool(flip), result.parity
     assert (result.parity["largest_gap_nats_per_dim"] > 1e-3) is bool(flip)
+
+
+def test_the_gaussian_is_the_one_that_scikit_learn_fits(monkeypatch):
+    monkeypatch.setattr(gaussian, "PeerProcess", PeerHere)
+    monkeypatch.syspath_prepend(peers.WORKERS)
+    monkeypatch.setattr(gaussian, "audited", lambda *arguments: {"passed": 0})
+    options = tasks.Options(threads=1, rounds=1, small=True)
+    result = tasks.run_task("gaussian-fit", options)
+    assert result.passed, result.parity
+    monkeypatch.setattr(  # control: another variance is another Gaussian
+        gaussian, "PeerProcess", lambda *a, variance, **options: PeerHere(*a, variance=2 * variance, **options)
+    )
+    assert not tasks.run_task("gaussian-fit", options).passed
+
+
+def test_help_is_timed_in_a_process_of_its_own():
+    result = tasks.run_task("help", tasks.Options(threads=1, rounds=1))
+    assert result.passed
+    assert 0.01 < result.ours_seconds["median"] < 3
+
+
+def test_what_a_peers_compiler_prints_is_no_answer(tmp_path):
+    worker = tmp_path / "loud.py"
+    worker.write_text(
+        f"import os, sys\nsys.path.insert(0, {str(peers.WORKERS)!r})\nfrom serve import serve\n"
+        "def prepare(options):\n    os.system('echo noise')\n    print('noise')\n    return lambda: None, {'ready': 1}\n"
+        "serve(prepare)\n"
+    )
+    peer = peers.Peer("loud", "1", str(worker))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peers, "environment", lambda peer, pip_arguments=(): sys.executable)
+        process = peers.PeerProcess(peer, threads=1)
+    assert process.report == {"ready": 1}
+    assert set(process.run()) == {"cpu", "wall"}
+    process.close()
 
 
 @pytest.mark.slow

@@ -34,12 +34,14 @@ class Peer:
         version: The version that is installed.
         worker: File in `workers/` that does its tasks.
         has_dependencies: Whether pip is to install what our packages lack of its requirements.
+        besides: Further packages that it needs and does not name.
     """
 
     name: str
     version: str
     worker: str
     has_dependencies: bool = False
+    besides: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -52,6 +54,8 @@ PEERS = {
     "nflows": Peer("nflows", "0.14", "nflows_spline.py"),
     "normflows": Peer("normflows", "1.7.3", "normflows_glow.py"),
     "pythae": Peer("pythae", "0.1.2", "pythae_vae.py", has_dependencies=True),
+    "scikit-learn": Peer("scikit-learn", "1.9.1", "sklearn_gaussian.py"),
+    "torchac": Peer("torchac", "0.9.3", "torchac_tables.py", besides=("ninja",)),
     "transformers": Peer("transformers", "5.24.0", "transformers_gpt2.py", has_dependencies=True),
     "zuko": Peer("zuko", "1.6.0", "zuko_maf.py"),
 }
@@ -79,7 +83,7 @@ def environment(peer: Peer, pip_arguments: Sequence[str] = ()) -> Path:
             [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], capture_output=True, text=True
         )
         (Path(own.stdout.strip()) / "shared.pth").write_text(shared + "\n")
-        install = [str(python), "-m", "pip", "install", *pip_arguments, f"{peer.name}=={peer.version}"]
+        install = [str(python), "-m", "pip", "install", *pip_arguments, f"{peer.name}=={peer.version}", *peer.besides]
         commands = [[*install, "--ignore-installed", "--no-deps"], *[install] * peer.has_dependencies]
         for command in commands:
             done = subprocess.run(command, capture_output=True, text=True)

@@ -21,10 +21,14 @@ TASKS: dict[str, tuple[str, str]] = {
     "maf-step": ("flows", "training step of a masked autoregressive flow against zuko"),
     "spline-flow-step": ("flows", "training step of an autoregressive flow with splines against nflows"),
     "vae-bound": ("latent", "importance-weighted bounds of a VAE against pythae"),
+    "gaussian-fit": ("gaussian", "a full Gaussian fitted and scored against scikit-learn"),
     "gpt2-step": ("text", "training step of a GPT-2 over bytes against transformers"),
     "gpt2-sample": ("text", "drawing texts from a GPT-2 over bytes against transformers"),
     "entropy-tables": ("entropy", "coding 1,000,000 symbols with a table each against constriction's batch interface"),
+    "entropy-torchac": ("entropy", "coding 1,000,000 symbols with a table each against torchac"),
     "entropy-mixtures": ("entropy", "coding logistic mixtures by CDF on demand against building their tables"),
+    "help": ("startup", "`codelength --help` against a limit of 0.3 s"),
+    "import": ("startup", "`import codelength` beyond torch against a limit of 0.2 s"),
     "sampling": ("sampling", "256 images of PixelCNN++ by cached steps against a full pass a pixel"),
 }
 

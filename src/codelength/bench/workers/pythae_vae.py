@@ -25,7 +25,7 @@ def dense(weights: list[np.ndarray]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-class Encoder(BaseEncoder):  # type: ignore[misc]
+class Encoder(BaseEncoder):
     """Mean and log variance; log std within ±5 as in the model it is compared with."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -37,7 +37,7 @@ class Encoder(BaseEncoder):  # type: ignore[misc]
         return ModelOutput(embedding=mean, log_covariance=10 * torch.tanh(raw / 5))
 
 
-class Decoder(BaseDecoder):  # type: ignore[misc]
+class Decoder(BaseDecoder):
     """Probabilities of a 1."""
 
     def __init__(self, network: nn.Module) -> None:

@@ -7,6 +7,7 @@ CPU-seconds and wall seconds of one run. It runs in the peer's environment, so i
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -72,7 +73,9 @@ def serve(prepare: Callable[[dict[str, Any]], tuple[Callable[[], Any], dict[str,
         prepare: Takes the options; returns the work of a run and what to report of it. Work that times only a part of
             itself returns its times.
     """
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not land among the answers
+    # What libraries and their compilers print must not land among the answers.
+    answers, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
+    os.dup2(2, 1)
     work: Callable[[], Any] | None = None
     for line in sys.stdin:
         request = json.loads(line)
