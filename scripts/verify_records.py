@@ -27,6 +27,7 @@ from codelength.errors import DataError
 from codelength.evaluation import Evaluation, per_example_nats
 from codelength.evaluation.sample import of_examples
 from codelength.evaluation.statistics import mean_with_error
+from codelength.evaluation.text import as_data, token_nats
 from codelength.run import file_sha256, load_run
 from codelength.units import bits_per_dim
 
@@ -48,7 +49,7 @@ def check_run(folder: Path, examples: int | None = None) -> list[str]:
         record, kept = evaluation.record, evaluation.per_example
         # Some records are of a sample of the split, which they list.
         own = data if evaluation.examples is None else of_examples(data, record.split, evaluation.examples)
-        split = own.split(record.split)
+        split = own.split(record.split) if record.context is None else as_data(own.texts[record.split])
         if split.fingerprint() != record.data_sha256:
             problems.append(f"{path.parent.name}: the data are not those of the record")
             continue
@@ -57,11 +58,19 @@ def check_run(folder: Path, examples: int | None = None) -> list[str]:
             problems.append(f"{path.parent.name}: {record.bits_per_dim} bits/dim, but its examples' mean is {mean}")
         if model is None:
             continue
-        chosen = np.arange(len(kept))
-        if examples is not None and examples < len(kept):
-            chosen = np.sort(np.random.default_rng(0).choice(len(kept), examples, replace=False))
-        again = per_example_nats(model, split, samples=record.num_samples, seed=record.seed, indices=chosen)
-        found = float(bits_per_dim(again.code_length.mean(), record.num_dims))
+        if record.context is not None:
+            assert record.stride is not None
+            count = len(kept) if examples is None else min(len(kept), max(examples, record.context))
+            chosen = np.arange(count)  # what comes later changes nothing
+            tokens = own.texts[record.split].tokens[:count]
+            code_length = token_nats(model, tokens, context=record.context, stride=record.stride)
+        else:
+            chosen = np.arange(len(kept))
+            if examples is not None and examples < len(kept):
+                chosen = np.sort(np.random.default_rng(0).choice(len(kept), examples, replace=False))
+            again = per_example_nats(model, split, samples=record.num_samples, seed=record.seed, indices=chosen)
+            code_length = again.code_length
+        found = float(bits_per_dim(code_length.mean(), record.num_dims))
         wanted = float(bits_per_dim(kept[chosen].mean(), record.num_dims))
         if not abs(found - wanted) <= EVALUATED_AGAIN:
             problems.append(f"{path.parent.name}: {wanted:.5f} bits/dim in the record, {found:.5f} found")

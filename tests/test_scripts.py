@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +133,32 @@ def test_a_published_run_has_its_records_under_its_new_name(published, capsys):
     assert "its weights are not here" in capsys.readouterr().out
     record.write_text(record.read_text().replace('"bits_per_dim": ', '"bits_per_dim": 1'))
     assert verify.main([str(out.parent)]) == 1
+
+
+def test_records_of_texts_are_scored_again(tmp_path, capsys):
+    from codelength.evaluation import evaluate_run
+    from codelength.recipe import parse_recipe
+    from codelength.training import train
+
+    (tmp_path / "note.txt").write_text("a text of some length, again and again; " * 40)
+    recipe = parse_recipe(
+        {
+            "name": "note",
+            "data": {"name": str(tmp_path / "note.txt"), "options": {"context": 16}},
+            "model": {"system": "gpt2", "options": {"layers": 1, "width": 16, "heads": 2}},
+            "training": {"steps": 2, "batch_size": 4},
+        }
+    )
+    run = train(recipe, tmp_path / "runs" / "note", progress=False)
+    evaluate_run(run, split="test")
+    verify = load("verify_records")
+    for options in ([], ["--examples", "20"]):
+        assert verify.main([str(run.path), *options]) == 0
+        assert "agrees" in capsys.readouterr().out
+    (file,) = run.path.glob("evaluation/*/per_example.npy")
+    nats = np.load(file)
+    np.save(file, np.roll(nats, 1))  # the same mean, and not these tokens' code lengths
+    assert verify.main([str(run.path), "--examples", "20"]) == 1
 
 
 def test_weights_in_half_precision_want_new_records(published):

@@ -113,10 +113,14 @@ def score_text(
         Its tokens as a split of single-token data with their clusters, their code lengths, and the record's fields of text.
     """
     nats = token_nats(model, text.tokens, context=context, stride=stride, batch_size=batch_size, progress=progress)
+    return as_data(text), PerExample(nats, "exact"), text_fields(model, text, float(nats.sum()), context, stride)
+
+
+def as_data(text: Text) -> Split:
+    """Its tokens as data of one dim, in clusters: documents, or 1,024 tokens each where there is one only."""
     several = int(text.documents[-1]) > 0
-    clusters = text.documents if several else np.arange(len(nats)) // BLOCK
-    as_data = Split(x=text.tokens[:, None], clusters=clusters.astype(np.int64))
-    return as_data, PerExample(nats, "exact"), text_fields(model, text, float(nats.sum()), context, stride)
+    clusters = text.documents if several else np.arange(len(text.tokens)) // BLOCK
+    return Split(x=text.tokens[:, None], clusters=clusters.astype(np.int64))
 
 
 def text_fields(model: LikelihoodModel, text: Text, nats: float, context: int, stride: int) -> dict[str, Any]:
