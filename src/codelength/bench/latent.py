@@ -78,7 +78,7 @@ def bound(options: Options) -> Contest:
         theirs_name=peer.peer.label,
         parity={"gap_of_mean_nats": gap, "mean_nats": peer.report["mean_log_prob"], "audit": audit},
         passed=gap < LARGEST_NATS and is_passed(audit),
-        wanted=2.0,
+        wanted=1.5,
         close=peer.close,
     )
 

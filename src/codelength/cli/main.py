@@ -70,6 +70,9 @@ def codelength(debug: bool) -> None:
 
     −log P(x) is a code length: train models, compare them in bits/dim, and store data in that many bits.
     """
+    from codelength.memory import keep_freed_memory
+
+    keep_freed_memory()
 
 
 # Commands that several processes, started by torchrun, run together.
