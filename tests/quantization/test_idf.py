@@ -13,7 +13,7 @@ from codelength.coding import Archive, compress
 from codelength.coding.registry import CODECS, codec_of
 from codelength.errors import CodecError, UsageError
 from codelength.integer import IntegerLinear, exact_kernel
-from codelength.quantization import quantize_model
+from codelength.quantization import FineTuning, quantize_model
 from codelength.quantization.quantize import integer_tensors
 from codelength.units import bits, bits_per_dim
 
@@ -44,6 +44,18 @@ def test_cost_is_small(case):
     with torch.no_grad():
         lost = (model.log_prob(x) - integer.log_prob(x)).mean()
     assert abs(float(bits_per_dim(lost, model.space.num_dims))) < 0.05
+
+
+def test_fine_tuning_trains_convolutions_with_rounding_simulated(case, split_of):
+    model, integer, x = case
+    options = next(options for space, options in CASES.values() if space == model.space)
+    tuned = quantize_model(
+        copy.deepcopy(model), "idf", options, split_of(model.space), bits=10, calibration=48, tuning=FineTuning(3, batch_size=8)
+    )  # fmt: skip
+    with torch.no_grad():
+        moved = tuned.log_prob(x) - integer.log_prob(x)
+    assert moved.abs().max() > 0
+    assert abs(float(bits_per_dim(moved.mean(), model.space.num_dims))) < 0.1
 
 
 def test_latents_are_a_bijection_and_move(case):

@@ -17,7 +17,14 @@ from codelength.coding import integer_codec
 from codelength.coding.codec import Archive, compress
 from codelength.errors import CodecError, TrainingError, UsageError
 from codelength.integer import exact_kernel, observe
-from codelength.integer.rounding import Activation, fit_activation, round_compensated, round_linear, weight_steps
+from codelength.integer.rounding import (
+    Activation,
+    fit_activation,
+    round_compensated,
+    round_linear,
+    simulate_weight,
+    weight_steps,
+)
 from codelength.models.autoregressive.stepwise import stepwise_log_prob_per_dim
 from codelength.quantization import FineTuning, quantize_model, quantize_run
 from codelength.quantization.finetune import simulated_rounding
@@ -224,6 +231,19 @@ def test_gradients_pass_straight_through():
     x = torch.tensor([[0.234], [100.0]], requires_grad=True)
     activation.simulate(x).sum().backward()
     assert x.grad.flatten().tolist() == pytest.approx([1.0, 0.0])
+
+
+def test_a_convolution_is_rounded_as_its_matrix_of_taps():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(5, 2, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    activation = Activation(torch.tensor([0.1, 0.7], dtype=torch.float64), torch.zeros(2), 8)
+    found = simulate_weight(weight, activation)
+    scale = activation.scale[:, None, None]
+    units = found * scale / ((weight * scale).abs().amax((1, 2, 3), keepdim=True) / 127)
+    torch.testing.assert_close(units, units.round(), rtol=0, atol=1e-9)
+    assert 0 < (found - weight).abs().max() < 0.1
+    found.sum().backward()
+    torch.testing.assert_close(weight.grad, torch.ones_like(weight))
 
 
 def test_simulated_rounding_ends(model, x):

@@ -75,7 +75,10 @@ def weight_steps(scaled: Tensor) -> Tensor:
 
 
 def simulate_weight(weight: Tensor, activation: Activation) -> Tensor:
-    """The real weights that the rounded ones stand for, gradients straight through."""
+    """The real weights that the rounded ones stand for, gradients straight through; of a matrix, or of a convolution in the plane."""
+    if weight.ndim == 4:
+        taps = weight.permute(0, 2, 3, 1)
+        return simulate_weight(taps.flatten(1), activation).view(taps.shape).permute(0, 3, 1, 2)
     scale = activation.scale.to(weight)
     scale = scale.repeat(weight.shape[1] // len(scale))  # a convolution's matrix holds its inputs tap by tap
     scaled = weight * scale
