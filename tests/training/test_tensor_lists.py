@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import weakref
 
 import pytest
 import torch
@@ -27,13 +29,13 @@ def _tensors(seed: int) -> list[torch.Tensor]:
 def test_norm_and_average():
     x, y = _tensors(0), _tensors(1)
     wanted = torch.cat([t.flatten().double() for t in x]).norm()
-    assert tensor_lists.norm(x) == pytest.approx(float(wanted), rel=1e-12)
+    assert Pieces(**{"from": x}).norm() == pytest.approx(float(wanted), rel=1e-12)
     moved = [torch.lerp(a, b, 0.3) for a, b in zip(x, y, strict=True)]
     Pieces(to=x, **{"from": y}).run("lerp", share=0.3)
     for a, b in zip(x, moved, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
     x[1].fill_(torch.nan)
-    assert tensor_lists.norm(x) != tensor_lists.norm(x)
+    assert math.isnan(Pieces(**{"from": x}).norm())
 
 
 @kernels
@@ -73,6 +75,16 @@ def test_a_parameter_without_gradient_leaves_the_step_to_pytorch():
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=2e-6, atol=2e-7)
     assert [float(mine.state[p]["step"]) for p in ours[:2]] == [3, 4]
+
+
+@kernels
+def test_pieces_keep_no_tensor_alive():
+    x = torch.zeros(3)
+    seen = weakref.ref(x)
+    pieces = Pieces(**{"from": [x]})
+    del x
+    assert seen() is None
+    assert len(pieces.rows) == 1
 
 
 @kernels

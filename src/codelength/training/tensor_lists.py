@@ -55,12 +55,11 @@ class Pieces:
     """Tensors that belong together, cut into pieces.
 
     Args:
-        lists: Field of `piece` -> tensors that `fits`. They must live as long as this, and stay where they are; those in
-            `place` later need not.
+        lists: Field of `piece` -> tensors that `fits`. Only their addresses are kept: whoever runs a function holds the tensors, and
+            places them again when they have moved.
     """
 
     def __init__(self, **lists: Sequence[Tensor]) -> None:
-        self._lists = lists  # kept alive
         sizes = [x.numel() for x in next(iter(lists.values()))]
         self._owner = np.repeat(np.arange(len(sizes)), [math.ceil(size / PIECE) for size in sizes])
         starts = np.concatenate([np.arange(0, size, PIECE) for size in sizes]) if sizes else np.zeros(0, np.int64)
@@ -93,11 +92,6 @@ class Pieces:
             return code
 
         native.parallel(work, len(self.rows), self._numbers)
-
-
-def norm(tensors: Sequence[Tensor]) -> float:
-    """Square root of the sum of squares of all numbers of tensors that `fits`, summed in float64."""
-    return Pieces(**{"from": tensors}).norm()
 
 
 class ListAdamW(torch.optim.AdamW):
