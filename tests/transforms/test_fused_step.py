@@ -10,6 +10,7 @@ import torch
 from codelength import native
 from codelength.bench.operations import without_kernels
 from codelength.models.flows.glow import coupling_kind, glow_step
+from codelength.nn import coupling_network
 from codelength.transforms import ActNorm, Compose, InvertibleConv
 
 kernels = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
@@ -83,6 +84,24 @@ def test_gradients_under_bfloat16_are_those_of_float64_up_to_its_rounding(random
         got = _with_gradients(flow, x, factor)
     for a, b in zip(got, wanted, strict=True):
         assert (a - b).abs().max() < 0.05 * b.abs().max() + 1e-2
+
+
+@kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradient_of_relu_and_its_sum(dtype, threads):
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(700, 150, generator=generator).relu().to(dtype)
+    grad = torch.randn(700, 150, generator=generator).to(dtype)
+    wanted = torch.where(h > 0, grad, 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        total = coupling_network._relu_backward(h, grad)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(grad, wanted)
+    torch.testing.assert_close(total, wanted.float().sum(0), rtol=1e-4, atol=1e-4)
 
 
 @kernels

@@ -659,16 +659,17 @@ typedef struct {
     const void *h; /* (rows, channels): what relu gave */
     void *grad;    /* of the same, overwritten by that of relu's input */
     float *total;  /* (channels,): sum of the latter over rows */
-    int64_t channels;
+    int64_t rows, channels;
     int32_t dtype;
 } relu_call;
 
-static INLINE void relu_rows(const relu_call *call, int64_t first, int64_t last, int dtype) {
+/* Blocks of channels `first` to `last`, in all rows. */
+static INLINE void relu_blocks(const relu_call *call, int64_t first, int64_t last, int dtype) {
     const int64_t channels = call->channels;
-    for (int64_t c0 = 0; c0 < channels; c0 += BLOCK) {
+    for (int64_t c0 = first * BLOCK; c0 < last * BLOCK; c0 += BLOCK) {
         const int count = (int)(channels - c0 < BLOCK ? channels - c0 : BLOCK);
         float total[BLOCK] = {0};
-        for (int64_t r = first; r < last; r++) {
+        for (int64_t r = 0; r < call->rows; r++) {
             const int64_t at = r * channels + c0;
             if (dtype == BFLOAT16) {
                 const int16_t *h = (const int16_t *)call->h + at;
@@ -692,9 +693,9 @@ static INLINE void relu_rows(const relu_call *call, int64_t first, int64_t last,
 
 int codelength_relu_backward(const relu_call *call, int64_t first, int64_t last) {
     if (call->dtype == BFLOAT16)
-        relu_rows(call, first, last, BFLOAT16);
+        relu_blocks(call, first, last, BFLOAT16);
     else
-        relu_rows(call, first, last, FLOAT32);
+        relu_blocks(call, first, last, FLOAT32);
     return 0;
 }
 

@@ -19,6 +19,9 @@ from codelength import native
 from codelength.nn.scaled_conv import ScaledConv, scaled_weights, scaled_weights_backward
 from codelength.nn.weight_norm import fits
 
+BLOCK = 64
+"""Channels that a thread takes at a time: BLOCK of kernels.c."""
+
 
 class CouplingNetwork(nn.Module):
     """3x3, 1x1 and 3x3 convolutions with relu between; the last starts at zero, so that the coupling starts as a constant.
@@ -130,6 +133,7 @@ class _Call(ctypes.Structure):
 
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in ("h", "grad", "total")],
+        ("rows", ctypes.c_int64),
         ("channels", ctypes.c_int64),
         ("dtype", ctypes.c_int32),
     ]
@@ -137,8 +141,14 @@ class _Call(ctypes.Structure):
 
 def _relu_backward(h: Tensor, grad: Tensor) -> Tensor:
     """Set `grad` to zero where relu's output h, (rows, channels), is; returns its sum over rows, float32."""
-    total = h.new_empty(h.shape[1], dtype=torch.float32)
-    call = _Call(h.data_ptr(), grad.data_ptr(), total.data_ptr(), h.shape[1], int(h.dtype == torch.bfloat16))
+    rows, channels = h.shape
+    total = h.new_empty(channels, dtype=torch.float32)
+    call = _Call(h.data_ptr(), grad.data_ptr(), total.data_ptr(), rows, channels, int(h.dtype == torch.bfloat16))
     library: Any = native.library()
-    library.codelength_relu_backward(ctypes.byref(call), ctypes.c_int64(0), ctypes.c_int64(len(h)))
+
+    def work(first: int, last: int) -> int:
+        code: int = library.codelength_relu_backward(ctypes.byref(call), ctypes.c_int64(first), ctypes.c_int64(last))
+        return code
+
+    native.parallel(work, -(-channels // BLOCK), h.numel())
     return total
